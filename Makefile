@@ -1,0 +1,55 @@
+# make help lists the targets.
+
+GO         ?= go
+BIN        := build/bin
+DOORS      := market generate cleanroom-test validate deploy
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+LDFLAGS    := -s -w -buildid=
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help build install lint test demo fuzz bench-start clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the six binaries into build/bin
+	@mkdir -p $(BIN)
+	@for d in $(DOORS); do $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $(BIN)/ultrafast-$$d ./actions/$$d || exit 1; done
+	@$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $(BIN)/ultrafast ./actions/ultrafast
+
+install: ## install the binaries into the directory of go install
+	@for d in $(DOORS); do $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o "$$($(GO) env GOPATH)/bin/ultrafast-$$d" ./actions/$$d || exit 1; done
+	@$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o "$$($(GO) env GOPATH)/bin/ultrafast" ./actions/ultrafast
+
+lint: ## formatting, vet on three systems, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "run gofmt -w on:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+test: ## everything that CI checks; sets up what it needs and stops what it starts
+	@.ci/setup
+	@$(MAKE) --no-print-directory lint
+	@if command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1; then \
+	  CGO_ENABLED=1 $(GO) test -race -timeout 15m ./... ; \
+	else $(GO) test -timeout 15m ./... ; fi
+	@$(MAKE) --no-print-directory demo
+
+demo: build ## take the example to a running service, twice, under load
+	@$(GO) run ./examples/demo -bin $(BIN) -dir build/demo
+
+FUZZTIME ?= 10m
+fuzz: ## run every fuzz target for FUZZTIME (default 10m)
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+bench-start: build ## sizes and start-up times of the six binaries
+	@$(GO) run ./bench/start -bin $(BIN)
+
+clean: ## remove what was built
+	rm -rf build

@@ -1,0 +1,79 @@
+// Package lock takes kernel advisory locks on files, so that two processes do
+// not change one thing at once. A lock ends with its process, however it ends.
+//
+// It is the only importer of gofrs/flock. It never waits without a context and
+// never removes a lock file: removing one that another process is about to lock
+// would let two processes in.
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// poll is how often a taken lock is tried again; the kernel has no wait with a
+// deadline for advisory locks.
+const poll = 5 * time.Millisecond
+
+// Lock is a held lock.
+type Lock struct{ file *flock.Flock }
+
+// ErrTaken reports that another process holds the lock.
+var ErrTaken = errors.New("lock is held by another process")
+
+// Acquire takes the lock file at path, making its directory if need be, and waits
+// until it is free or ctx ends.
+func Acquire(ctx context.Context, path string) (*Lock, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := f.TryLockContext(ctx, poll)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, ErrTaken), f.Close())
+	}
+	return &Lock{f}, nil
+}
+
+// Try takes the lock file at path if it is free. If not, the error is [ErrTaken]
+// and says what the holder wrote with [Lock.Note].
+func Try(path string) (*Lock, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := f.TryLock()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	if !ok {
+		note, _ := os.ReadFile(path + ".holder") // best effort: the note only explains
+		return nil, errors.Join(fmt.Errorf("lock %s: %w %s", path, ErrTaken, strings.TrimSpace(string(note))), f.Close())
+	}
+	return &Lock{f}, nil
+}
+
+func open(path string) (*flock.Flock, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	return flock.New(path), nil
+}
+
+// Note leaves a line for those who find the lock taken: who holds it and why.
+func (l *Lock) Note(line string) error {
+	return os.WriteFile(l.file.Path()+".holder", []byte(line+"\n"), 0o600)
+}
+
+// Release gives the lock back. It may be called more than once.
+func (l *Lock) Release() error { return l.file.Close() }

@@ -1,0 +1,181 @@
+// Package pipeline runs phases in order and keeps what they return.
+//
+// It knows nothing of what a phase does. For each it computes the resume key,
+// takes the entry from the chain when nothing that it depends on has changed,
+// runs the phase when something has, and appends the result. It draws nothing:
+// an [Observer] is told what happens.
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
+)
+
+// Step is one phase, ready to run.
+type Step interface {
+	Phase() phase.Name
+	// Key returns what the result depends on besides the state, or nil if the
+	// phase must always run.
+	Key(ctx context.Context, in state.State) (map[string]string, error)
+	// Run returns one result. It may return a result and an error of kind
+	// fault.Finding: a failed check leaves its report.
+	Run(ctx context.Context, in state.State, blobs state.Blobs) (state.Result, error)
+}
+
+// Store keeps chains.
+type Store interface {
+	state.Blobs
+	Append(ctx context.Context, s state.State, r state.Result) (state.Link, error)
+	Lookup(ctx context.Context, key state.Digest) (state.Link, bool, error)
+	Remember(ctx context.Context, key, entry state.Digest) error
+	URL() string
+}
+
+// Report says how one phase went.
+type Report struct {
+	Phase   phase.Name
+	Outcome state.Outcome
+	// Cached reports that the entry came from the chain.
+	Cached   bool
+	Duration time.Duration
+	// Saved is how long the phase took when it last ran; zero if it ran now.
+	Saved   time.Duration
+	Summary string
+	Link    state.Link
+}
+
+// Observer is told what happens, in order, from one goroutine at a time.
+type Observer interface {
+	Started(name phase.Name)
+	Done(r Report)
+}
+
+// Runner runs steps.
+type Runner struct {
+	Store Store
+	// Version is the module version that entries name as their tool.
+	Version string
+	// Code is the digest of the program, so that a changed program runs again.
+	Code string
+	// Scope is the trust scope: an entry is reused within its own only.
+	Scope    string
+	Producer state.Producer
+	// NoCache runs every phase.
+	NoCache  bool
+	Observer Observer
+	// Now is the clock for durations in evidence.
+	Now func() time.Time
+}
+
+// Run runs steps after the head of in and returns the chain that results. On an
+// error the chain holds what was appended up to then, the failed entry included
+// if the phase returned one.
+func (r *Runner) Run(ctx context.Context, in state.State, steps ...Step) (state.State, []Report, error) {
+	var reports []Report
+	chain := in
+	for _, step := range steps {
+		if ctx.Err() != nil {
+			return chain, reports, context.Cause(ctx)
+		}
+		r.Observer.Started(step.Phase())
+		report, err := r.one(ctx, chain, step)
+		if report.Link.Digest != "" {
+			chain = append(chain[:len(chain):len(chain)], report.Link)
+		}
+		if err != nil {
+			report.Outcome = state.Failed
+		}
+		reports = append(reports, report)
+		r.Observer.Done(report)
+		if err != nil {
+			return chain, reports, err
+		}
+	}
+	return chain, reports, nil
+}
+
+func (r *Runner) one(ctx context.Context, chain state.State, step Step) (Report, error) {
+	start := r.Now()
+	report := Report{Phase: step.Phase(), Outcome: state.Passed}
+	key, err := r.key(ctx, chain, step)
+	if err == nil && key != "" && !r.NoCache {
+		report.Link, report.Cached = r.cached(ctx, chain, step, key)
+	}
+	if err == nil && !report.Cached {
+		return r.fresh(ctx, chain, step, key, start)
+	}
+	for _, ev := range report.Link.Evidence {
+		if ev.Kind == state.KindRun {
+			report.Saved, report.Summary = ev.Duration, ev.Summary
+		}
+	}
+	report.Duration = r.Now().Sub(start)
+	return report, err
+}
+
+func (r *Runner) fresh(ctx context.Context, chain state.State, step Step, key state.Digest, start time.Time) (Report, error) {
+	report := Report{Phase: step.Phase(), Outcome: state.Passed}
+	result, err := step.Run(ctx, chain, r.Store)
+	report.Duration = r.Now().Sub(start)
+	if err != nil && result.Entry.Outcome == "" {
+		return report, err
+	}
+	result.Entry.Phase = step.Phase()
+	result.Entry.Tool = state.Tool{Name: string(step.Phase()), Version: r.Version}
+	result.Evidence.Kind = state.KindRun
+	result.Evidence.Attempt = 1
+	result.Evidence.Started = start.UTC().Round(0)
+	result.Evidence.Duration = report.Duration
+	result.Evidence.Producer = r.Producer
+	// What was done is kept also when the run was interrupted while it was done.
+	link, appendErr := r.Store.Append(context.WithoutCancel(ctx), chain, result)
+	if appendErr != nil {
+		return report, errors.Join(err, fmt.Errorf("keep the entry of phase %s: %w", step.Phase(), appendErr))
+	}
+	report.Link, report.Summary = link, result.Evidence.Summary
+	if err == nil && result.Entry.Outcome == state.Failed {
+		err = fault.New(fault.Internal, "", "phase %s failed and did not say why", step.Phase())
+	}
+	if err == nil && key != "" {
+		err = r.Store.Remember(ctx, key, link.Digest)
+	}
+	return report, err
+}
+
+// cached returns the remembered entry. An entry that cannot be read is no reason
+// to stop: the phase runs again and replaces it.
+func (r *Runner) cached(ctx context.Context, chain state.State, step Step, key state.Digest) (state.Link, bool) {
+	link, ok, err := r.Store.Lookup(ctx, key)
+	if err != nil || !ok {
+		return state.Link{}, false
+	}
+	usable := link.Entry.Phase == step.Phase() && link.Entry.Prev == chain.Head() && link.Entry.Outcome == state.Passed
+	return link, usable
+}
+
+// key returns the digest under which the result of step is remembered, or the
+// empty digest if the step must always run.
+func (r *Runner) key(ctx context.Context, chain state.State, step Step) (state.Digest, error) {
+	parts, err := step.Key(ctx, chain)
+	if err != nil || parts == nil {
+		return "", err
+	}
+	b, err := json.Marshal(struct {
+		Phase                                         phase.Name
+		Prev                                          state.Digest
+		Version, Code, Scope, GOOS, GOARCH, Statement string
+		Parts                                         map[string]string
+	}{step.Phase(), chain.Head(), r.Version, r.Code, r.Scope, runtime.GOOS, runtime.GOARCH, "resume key 1", parts})
+	if err != nil {
+		return "", err
+	}
+	return state.DigestOf(b), nil
+}

@@ -1,0 +1,247 @@
+// Package sandbox is the contract between a phase that runs code and the back
+// end that isolates it.
+//
+// A [Backend] creates environments; an [Environment] is a private network with
+// limits in which containers run; a [Container] is one isolated process tree.
+// Back ends report what is in force, read back from the kernel or the engine,
+// and never weaken what was asked for in silence. The package declares; it
+// isolates nothing itself. Back ends prove themselves with package sandboxtest.
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+// Level is a degree of isolation. Higher is stronger.
+type Level int
+
+const (
+	// None isolates nothing: processes run as the caller, with deadlines only.
+	None Level = iota
+	// Reduced restricts files by Landlock and resources by rlimits; the network
+	// and other processes are visible.
+	Reduced
+	// Full has private namespaces, a seccomp filter, no capabilities, no new
+	// privileges, and limits by cgroup, or by rlimits and deadlines where no
+	// cgroup can be written.
+	Full
+)
+
+// String returns "none", "reduced" or "full".
+func (l Level) String() string { return [...]string{"none", "reduced", "full"}[l] }
+
+// ParseLevel returns the level called s.
+func ParseLevel(s string) (Level, error) {
+	for _, l := range []Level{None, Reduced, Full} {
+		if l.String() == s {
+			return l, nil
+		}
+	}
+	return 0, fmt.Errorf("unknown isolation level %q: the levels are full, reduced, none", s)
+}
+
+// Backend creates, lists and deletes environments.
+type Backend interface {
+	// Name is "embedded", "docker", …
+	Name() string
+	// Probe reports what the back end can do here, without creating anything
+	// that outlives the call.
+	Probe(ctx context.Context) (Capabilities, error)
+	// Create makes an environment with at least spec.MinIsolation, or fails with
+	// fault.Unavailable naming each thing that was refused and how to go on.
+	Create(ctx context.Context, spec EnvironmentSpec) (Environment, error)
+	// List returns the environments of this back end that exist, sorted by name.
+	List(ctx context.Context) ([]Info, error)
+	// Delete removes the environment called name and all it holds, also one
+	// whose creator was killed. An unknown name is fault.Finding.
+	Delete(ctx context.Context, name string) error
+}
+
+// Capabilities say what a back end can do on this machine.
+type Capabilities struct {
+	// Level is the highest level that can be reached.
+	Level Level
+	// Refused names, for each level above Level, what the kernel or the engine
+	// refused, in words that a person can act on.
+	Refused []string
+	// Notes are facts for the evidence: kernel, cgroup version, user namespace.
+	Notes map[string]string
+}
+
+// Info describes an existing environment.
+type Info struct {
+	Name    string
+	Backend string
+	Level   Level
+	Created time.Time
+	// Alive reports whether its supervisor answers.
+	Alive bool
+}
+
+// EnvironmentSpec asks for an environment.
+type EnvironmentSpec struct {
+	// Name is unique among the environments of the back end: letters, digits,
+	// hyphens, at most 63.
+	Name string
+	// MinIsolation is the weakest acceptable level.
+	MinIsolation Level
+	// Limits bound all that runs in the environment together.
+	Limits Limits
+	// Hosts are names that resolve inside, to addresses inside; nil for none.
+	Hosts map[string]string
+}
+
+// Limits bound resources. Zero means the back end's default for that field,
+// never "unlimited".
+type Limits struct {
+	Memory int64         // bytes, swap included
+	CPUs   float64       // processors' worth of time
+	PIDs   int           // processes and threads
+	Disk   int64         // bytes of writable temporary space
+	Files  int           // open files per process
+	Wall   time.Duration // wall-clock time of one container
+	Output int64         // bytes of stdout plus stderr kept; more is an error of the container
+}
+
+// Enforcement says how one limit or protection is enforced.
+type Enforcement struct {
+	// Name is "memory", "pids", "network", "seccomp", …
+	Name string
+	// Value is the value in force, read back where it can be.
+	Value string
+	// By is the mechanism: "cgroup v1", "rlimit", "namespace", "deadline"; or
+	// "not enforced", with the reason in Value.
+	By string
+}
+
+// Effective is what is in force in an environment.
+type Effective struct {
+	Level Level
+	// Why says why the level is not Full; empty if it is.
+	Why []string
+	// Enforced is sorted by name.
+	Enforced []Enforcement
+}
+
+// Environment is a private place in which containers run.
+type Environment interface {
+	Name() string
+	Effective() Effective
+	// Path returns the path at which the process of a container named container
+	// sees the mount target: target itself at level Full, a host path below the
+	// environment's own directory, or the mount's source, at weaker levels.
+	// Argv, Env and Dir of a spec are built with it.
+	Path(container string, m Mount) string
+	// Port returns a TCP port on which nothing listens inside: preferred where
+	// the network is private, a free one of the host where it is shared.
+	Port(preferred int) (int, error)
+	// Start starts a container and returns once its process runs.
+	Start(ctx context.Context, spec ContainerSpec) (Container, error)
+	// Dial connects to an address inside the environment's network, as a probe
+	// or a load generator does. At level None it is the host's loopback.
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
+	// Close stops every container and frees everything. It works after ctx of
+	// Create is cancelled and may be called more than once.
+	Close(ctx context.Context) error
+}
+
+// ContainerSpec asks for one isolated process.
+type ContainerSpec struct {
+	// Name is unique within the environment, and is the host name inside.
+	Name string
+	// Root is a directory that becomes the read-only root; empty means a minimal
+	// root that holds the host's /usr (and what links into it) read-only.
+	Root string
+	// Argv is the command and its arguments; a name without "/" is looked up in PATH.
+	Argv []string
+	// Env is the whole environment, "KEY=value".
+	Env []string
+	// Dir is the working directory inside; empty means "/".
+	Dir string
+	// UID and GID inside; zero means 65534, nobody: nothing runs as root inside.
+	UID, GID int
+	Mounts   []Mount
+	// Stdin may be nil. Stdout and Stderr receive output as it comes; nil discards it.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Limits narrow those of the environment for this container.
+	Limits Limits
+}
+
+// MountKind says what is mounted.
+type MountKind string
+
+const (
+	// ReadOnly shows a host directory or file read-only.
+	ReadOnly MountKind = "ro"
+	// ReadWrite shows a host directory writable: what is written stays.
+	ReadWrite MountKind = "rw"
+	// Overlay shows a host directory writable; what is written is discarded.
+	Overlay MountKind = "overlay"
+	// Scratch is an empty writable directory that is discarded.
+	Scratch MountKind = "scratch"
+)
+
+// Mount places something in a container.
+type Mount struct {
+	Kind MountKind
+	// Source is a host path; empty for Scratch.
+	Source string
+	// Target is an absolute path inside. At levels Reduced and None there is no
+	// private root: ask [Environment.Path] where a target really is.
+	Target string
+	// Size bounds Scratch and Overlay, in bytes; zero means Limits.Disk.
+	Size int64
+}
+
+// Container is one running or ended process tree.
+type Container interface {
+	Name() string
+	// Signal sends a signal to the main process.
+	Signal(sig os.Signal) error
+	// Wait waits for the end. A process that fails is a result, not an error;
+	// the error is for what the back end could not do.
+	Wait(ctx context.Context) (ExitStatus, error)
+	// Kill ends the whole tree at once and waits for it.
+	Kill(ctx context.Context) error
+}
+
+// ExitStatus is how a container ended and what it used.
+type ExitStatus struct {
+	// Code is the exit code, or 128 + the signal's number.
+	Code int
+	// Signal is the name of the signal that ended it, or empty.
+	Signal string
+	// OOM reports that the memory limit killed it, TimedOut that the wall limit
+	// did, OutputLimit that it wrote too much.
+	OOM, TimedOut, OutputLimit bool
+	Wall, CPU                  time.Duration
+	// PeakMemory is in bytes; zero if it could not be measured.
+	PeakMemory int64
+}
+
+// OK reports whether the process ended by itself with code 0.
+func (s ExitStatus) OK() bool {
+	return s.Code == 0 && !s.OOM && !s.TimedOut && !s.OutputLimit
+}
+
+// String describes the end in a few words.
+func (s ExitStatus) String() string {
+	switch {
+	case s.OOM:
+		return "killed: out of memory"
+	case s.TimedOut:
+		return fmt.Sprintf("killed: ran longer than its limit (%s)", s.Wall.Round(time.Millisecond))
+	case s.OutputLimit:
+		return "killed: wrote more output than its limit"
+	case s.Signal != "":
+		return "ended by signal " + s.Signal
+	default:
+		return fmt.Sprintf("exit code %d", s.Code)
+	}
+}
