@@ -255,10 +255,20 @@ func checkOurs(dir string, from room, target string, isTest bool) string {
 		return ""
 	case from == door && to == door:
 		return "a door may not import another"
+	case from == door && to == step && treeOf(target) != "steps/"+phaseOf(tree):
+		return "a door may import the phase behind it alone"
 	case slices.Contains(allowed[from], to):
 		return ""
 	}
 	return fmt.Sprintf("a %s may not import a %s", from, to)
+}
+
+// phaseOf returns the package name of the phase behind a door.
+func phaseOf(tree string) string {
+	if name := path.Base(tree); name != "cleanroom-test" {
+		return name
+	}
+	return "cleanroom"
 }
 
 // treeOf returns the path of the room's own package tree: a package and its

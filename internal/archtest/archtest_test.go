@@ -64,6 +64,8 @@ func TestRules(t *testing.T) {
 		{"app imports router", "internal/app/x.go", imports(m + "internal/router"), "a app may not import a wall"},
 		{"door imports phase and walls", "actions/market/door/x.go", imports(m+"steps/market", m+"internal/registry", m+"internal/app"), ""},
 		{"door imports door", "actions/market/door/x.go", imports(m + "actions/deploy/door"), "a door may not import another"},
+		{"door imports other phase", "actions/generate/door/x.go", imports(m + "steps/market"), "the phase behind it alone"},
+		{"cleanroom-test's door", "actions/cleanroom-test/door/x.go", imports(m + "steps/cleanroom"), ""},
 		{"main imports own door", "actions/market/main.go", imports(m + "actions/market/door"), ""},
 		{"joined door imports doors", "actions/ultrafast/door/x.go", imports(m+"actions/deploy/door", m+"actions/market/door"), ""},
 		{"room imports example", "internal/app/x.go", imports(m + "examples/demo"), "nothing may import it"},

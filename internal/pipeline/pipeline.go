@@ -68,9 +68,13 @@ type Runner struct {
 	// Scope is the trust scope: an entry is reused within its own only.
 	Scope    string
 	Producer state.Producer
-	// NoCache runs every phase.
+	// NoCache runs every phase; From, if set, only that phase and those after it.
 	NoCache  bool
+	From     phase.Name
 	Observer Observer
+	// After, if set, is called when a phase has passed, from the chain or not, and
+	// returns the chain with what it adds to it: a signature, for example.
+	After func(ctx context.Context, chain state.State, name phase.Name) (state.State, error)
 	// Now is the clock for durations in evidence.
 	Now func() time.Time
 }
@@ -90,6 +94,9 @@ func (r *Runner) Run(ctx context.Context, in state.State, steps ...Step) (state.
 		if report.Link.Digest != "" {
 			chain = append(chain[:len(chain):len(chain)], report.Link)
 		}
+		if err == nil && r.After != nil {
+			chain, err = r.After(ctx, chain, step.Phase())
+		}
 		if err != nil {
 			report.Outcome = state.Failed
 		}
@@ -106,11 +113,11 @@ func (r *Runner) one(ctx context.Context, chain state.State, step Step) (Report,
 	start := r.Now()
 	report := Report{Phase: step.Phase(), Outcome: state.Passed}
 	key, err := r.key(ctx, chain, step)
-	if err == nil && key != "" && !r.NoCache {
+	if err == nil && key != "" && !r.fresh(step.Phase()) {
 		report.Link, report.Cached = r.cached(ctx, chain, step, key)
 	}
 	if err == nil && !report.Cached {
-		return r.fresh(ctx, chain, step, key, start)
+		return r.run(ctx, chain, step, key, start)
 	}
 	for _, ev := range report.Link.Evidence {
 		if ev.Kind == state.KindRun {
@@ -121,7 +128,12 @@ func (r *Runner) one(ctx context.Context, chain state.State, step Step) (Report,
 	return report, err
 }
 
-func (r *Runner) fresh(ctx context.Context, chain state.State, step Step, key state.Digest, start time.Time) (Report, error) {
+// fresh reports whether the phase must run whatever the chain holds.
+func (r *Runner) fresh(name phase.Name) bool {
+	return r.NoCache || r.From != "" && !name.Before(r.From)
+}
+
+func (r *Runner) run(ctx context.Context, chain state.State, step Step, key state.Digest, start time.Time) (Report, error) {
 	report := Report{Phase: step.Phase(), Outcome: state.Passed}
 	result, err := step.Run(ctx, chain, r.Store)
 	report.Duration = r.Now().Sub(start)

@@ -110,6 +110,10 @@ func TestResume(t *testing.T) {
 	_, reports = run()
 	expect("asked not to", reports, false, false)
 	r.NoCache = false
+	r.From = phase.Generate
+	_, reports = run()
+	expect("from a phase on", reports, true, false)
+	r.From = ""
 	for _, change := range []*string{&r.Version, &r.Code, &r.Scope} {
 		*change += "x"
 		_, reports = run()

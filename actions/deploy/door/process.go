@@ -1,0 +1,43 @@
+package door
+
+import (
+	"context"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/router"
+	"github.com/ultrafast-ci/ultrafast/internal/supervisor"
+	"github.com/ultrafast-ci/ultrafast/internal/target/local"
+)
+
+// Router is the router of a local environment.
+type Router struct {
+	Run RouterRun `cmd:"" help:"Serve until told to stop. Deploy starts it by itself."`
+}
+
+// RouterRun is the router's process.
+type RouterRun struct {
+	Listen      string `required:"" placeholder:"ADDRESS" help:"Address for users, host:port."`
+	AdminSocket string `required:"" type:"path" placeholder:"PATH" help:"Unix socket for deploys."`
+	StateDir    string `required:"" type:"path" placeholder:"DIR" help:"Where epoch and committed weights are kept."`
+}
+
+// Run serves. It reports on standard output when it is ready.
+func (r *RouterRun) Run(ctx context.Context, a *app.App) error {
+	return router.Run(ctx, router.Options{
+		Listen: r.Listen, AdminSocket: r.AdminSocket, StateDir: r.StateDir, Log: a.Log, Ready: local.Report(a.Stdout),
+	})
+}
+
+// Supervise keeps one service running.
+type Supervise struct {
+	Spec string `arg:"" type:"path" help:"File with the specification."`
+}
+
+// Run supervises. It reports on standard output when it is ready.
+func (s *Supervise) Run(ctx context.Context, a *app.App) error {
+	spec, err := supervisor.ReadSpec(s.Spec)
+	if err != nil {
+		return err
+	}
+	return supervisor.Run(ctx, supervisor.Options{Spec: spec, Log: a.Log, Ready: local.Report(a.Stdout)})
+}

@@ -1,0 +1,183 @@
+package door
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/attest"
+	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/lock"
+	"github.com/ultrafast-ci/ultrafast/internal/oci"
+	"github.com/ultrafast-ci/ultrafast/internal/policy"
+	"github.com/ultrafast-ci/ultrafast/internal/router"
+	"github.com/ultrafast-ci/ultrafast/internal/supervisor"
+	"github.com/ultrafast-ci/ultrafast/internal/target/local"
+	"github.com/ultrafast-ci/ultrafast/steps/deploy"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
+)
+
+// NewStep returns the phase as project and options ask for it. The trust root must
+// be named: a key found in the workspace proves nothing.
+func NewStep(a *app.App, project *config.Project, o Options) (*deploy.Step, error) {
+	if o.TrustRoot == "" {
+		return nil, fault.New(fault.Usage, "name a file outside the workspace, as `ultrafast-validate keygen` writes one", "no --trust-root was given")
+	}
+	root, err := ReadTrustRoot(a.Abs(o.TrustRoot))
+	if err != nil {
+		return nil, err
+	}
+	step, err := newStep(a, project, o)
+	if err != nil {
+		return nil, err
+	}
+	step.Verifier = root
+	return step, nil
+}
+
+// newStep returns the phase without a verifier, for verbs that deploy nothing new.
+func newStep(a *app.App, project *config.Project, o Options) (*deploy.Step, error) {
+	environment, destination := project.Deploy.Environment, o.Destination
+	if o.Env != "" {
+		environment = o.Env
+	}
+	if destination == "" {
+		destination = "layout:" + filepath.Join(project.Dir, ".ggen", "images")
+	}
+	if project.Deploy.Target != "local" {
+		return nil, fault.New(fault.Usage, "write target = \"local\"", "unknown deploy target %q", project.Deploy.Target)
+	}
+	dir := filepath.Join(project.Dir, ".ggen", "deploy", environment)
+	where, err := newTarget(a, project, o, dir)
+	if err != nil {
+		return nil, err
+	}
+	step := &deploy.Step{
+		Environment: environment, Strategy: project.Deploy.Strategy, Service: service(project),
+		Target: where, Pusher: oci.Client{}, Destination: destination, Dir: dir,
+		Holder: fmt.Sprintf("%s, process %d", a.Tool, os.Getpid()), Clock: clock{a.Now},
+		Log: a.Log, Progress: a.ProgressOf(phase.Deploy),
+	}
+	if o.Strategy != "" {
+		step.Strategy = o.Strategy
+	}
+	return step, nil
+}
+
+func stepFor(a *app.App, o Options) (*deploy.Step, error) {
+	project, err := a.LoadProject()
+	if err != nil {
+		return nil, err
+	}
+	return newStep(a, project, o)
+}
+
+func service(project *config.Project) deploy.Service {
+	s := deploy.Service{
+		Command: project.Service.Command, Port: project.Service.Port, HealthPath: project.Service.Health,
+		HealthTimeout: seconds(project.Deploy.HealthTimeoutSeconds), DrainTimeout: seconds(project.Deploy.DrainSeconds),
+		StopTimeout: seconds(project.Service.StopTimeoutSeconds),
+	}
+	for _, test := range project.Service.Smoke {
+		s.Smoke = append(s.Smoke, deploy.Smoke{Path: test.Path, Status: test.Status})
+	}
+	return s
+}
+
+func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
+
+type clock struct{ now func() time.Time }
+
+func (c clock) Now() time.Time { return c.now() }
+
+// newTarget joins the local target with router and supervisor, both of which are
+// this program in a process of its own.
+func newTarget(a *app.App, project *config.Project, o Options, dir string) (*local.Target, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program's file: %w", err)
+	}
+	again := []string{self}
+	if a.Tool == "ultrafast" {
+		again = append(again, "deploy")
+	}
+	listen := project.Deploy.Listen
+	if o.Listen != "" {
+		listen = o.Listen
+	}
+	return local.New(local.Options{
+		Dir: dir, Listen: listen, Images: oci.Client{}, Log: a.Log,
+		Lock: tryLock,
+		RouterArgv: func(l local.RouterLaunch) []string {
+			return append(again[:len(again):len(again)], "router", "run", "--listen", l.Listen, "--admin-socket", l.AdminSocket, "--state-dir", l.StateDir)
+		},
+		SupervisorArgv: func(spec string) []string { return append(again[:len(again):len(again)], "supervise", spec) },
+		EncodeSpec:     func(l local.Launch) ([]byte, error) { return supervisor.Spec(l).Encode() },
+		Router:         func(socket string) local.Router { return router.NewClient(socket) },
+		Supervisor:     func(socket, record string) local.Supervisor { return supervisor.NewClient(socket, record) },
+	})
+}
+
+func tryLock(path, note string) (func() error, error) {
+	held, err := lock.Try(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := held.Note(note); err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", "lock "+path)
+	}
+	return held.Release, nil
+}
+
+// TrustRoot decides by the keys and the policy of a file.
+type TrustRoot struct {
+	keys   []attest.PublicKey
+	policy state.Digest
+}
+
+const maxTrustRoot = 1 << 20
+
+// ReadTrustRoot reads the file that names keys and policy.
+func ReadTrustRoot(path string) (*TrustRoot, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Usage, "name the file that `ultrafast-validate keygen` wrote", "trust root")
+	}
+	if info.Size() > maxTrustRoot {
+		return nil, fault.New(fault.Usage, "", "trust root %s has %d bytes; at most %d are read", path, info.Size(), maxTrustRoot)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", "trust root")
+	}
+	root, err := policy.ParseTrustRoot(path, b)
+	if err != nil {
+		return nil, err
+	}
+	t := &TrustRoot{policy: root.Policy.Digest()}
+	for _, k := range root.Keys {
+		key, err := attest.ParsePublic(k.PEM)
+		if err != nil {
+			return nil, fault.Wrap(err, fault.Usage, "", fmt.Sprintf("trust root %s: key %q", path, k.Name))
+		}
+		t.keys = append(t.keys, key)
+	}
+	return t, nil
+}
+
+// Verify returns the verdict on image that a trusted key signed.
+func (t *TrustRoot) Verify(ctx context.Context, in state.State, blobs state.Blobs, image state.Digest) (deploy.Verdict, error) {
+	verdict, keyID, err := attest.VerifyVerdict(ctx, in, blobs, t.keys, t.policy)
+	if err != nil {
+		return deploy.Verdict{}, err
+	}
+	if verdict.Image != image {
+		return deploy.Verdict{}, fault.New(fault.Finding, "run validate on this image", "the verdict is for image %s, not %s", verdict.Image.Short(), image.Short())
+	}
+	return deploy.Verdict{KeyID: keyID, Policy: verdict.Policy}, nil
+}

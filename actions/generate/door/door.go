@@ -1,0 +1,151 @@
+// Package door is the command line of the generate phase and the wiring behind it.
+package door
+
+import (
+	"context"
+	"io"
+	"path/filepath"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/lock"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/generate"
+	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
+)
+
+// CLI is the command line of the binary.
+type CLI struct {
+	app.Globals
+	Commands
+}
+
+// Commands are the verbs of the phase.
+type Commands struct {
+	Template Template `cmd:"" help:"Render templates into a source tree."`
+	List     List     `cmd:"" help:"List the templates of the packages in the chain."`
+	Show     Show     `cmd:"" help:"Show what a template writes, reads and needs."`
+	Query    Query    `cmd:"" help:"Run a SPARQL query over graph files."`
+	Render   Render   `cmd:"" help:"Render the body of one template file, nothing else."`
+}
+
+// New returns the door.
+func New() app.Door {
+	return app.Door{
+		Name:        "ultrafast-generate",
+		Description: "Render templates over an RDF graph into a source tree, all or nothing and the same on every machine.",
+		CLI:         &CLI{},
+	}
+}
+
+// Options are what a caller may say besides the project file.
+type Options struct {
+	Templates       []string          `arg:"" optional:"" name:"ref" help:"Templates, <package>:<file>; the file may be a pattern. Default: [[generate]] of the project."`
+	Template        []string          `placeholder:"REF" help:"The same as a flag, for CI inputs."`
+	Vars            map[string]string `mapsep:"none" placeholder:"KEY=VALUE" help:"Variable; may be repeated."`
+	VarsFile        string            `type:"existingfile" placeholder:"FILE" help:"Variables from a YAML, TOML or JSON file."`
+	Graph           []string          `placeholder:"FILE" help:"Graph file of the project, .ttl or .nt; may be repeated. Default: as the project says."`
+	Package         []string          `type:"existingdir" placeholder:"DIR" help:"Package in a local directory, used when no --state is given; may be repeated."`
+	OutputDir       string            `type:"path" placeholder:"DIR" help:"Also write the tree here. Default: output of the project, if it has one."`
+	Force           bool              `help:"Overwrite files that were changed by hand."`
+	Strict          bool              `help:"Refuse unknown keys in front matter."`
+	AllowShellChars bool              `help:"Permit $$( and backticks in values of --vars."`
+	AllowCI         bool              `name:"allow-ci" help:"Permit templates that write pipeline definitions."`
+	Seed            uint64            `help:"Seed of everything random."`
+}
+
+// Template renders templates.
+type Template struct {
+	Options
+	DryRun bool `help:"Show a unified diff and write nothing."`
+}
+
+// Help shows how it is called.
+func (*Template) Help() string {
+	return `Examples:
+  ultrafast-generate template                          # what the project file names
+  ultrafast-generate template go-http-service:main.go.tmpl --vars port=9090 --output-dir out
+  ultrafast-generate template --state "$STATE" --dry-run --output-dir out`
+}
+
+// Run renders, and adds the entry to the chain.
+func (t *Template) Run(ctx context.Context, a *app.App) error {
+	project, err := a.LoadProject()
+	if err != nil {
+		return err
+	}
+	chain, err := a.OpenChain(ctx, project.Dir)
+	if err != nil {
+		return err
+	}
+	step, err := NewStep(a, project, t.Options)
+	if err != nil {
+		return err
+	}
+	if step.Packages, err = localPackages(a, t.Package); err != nil {
+		return err
+	}
+	out := NewTree(a, project, t.Options)
+	if t.DryRun {
+		return out.diff(ctx, a.Stdout, chain, step)
+	}
+	return a.RunSteps(ctx, chain, app.Run{
+		Verdict: "generated", Failed: "generate: nothing was written",
+		After: func(ctx context.Context, s state.State, _ phase.Name) (state.State, error) {
+			return s, out.Write(ctx, s, chain.Store)
+		},
+	}, step)
+}
+
+// Tree is the directory into which a generated tree is also written.
+type Tree struct {
+	// Dir is absolute; empty for none.
+	Dir   string
+	Force bool
+}
+
+// NewTree returns the directory that the options or the project name.
+func NewTree(a *app.App, project *config.Project, o Options) Tree {
+	t := Tree{Force: o.Force}
+	switch {
+	case o.OutputDir != "":
+		t.Dir = a.Abs(o.OutputDir)
+	case project.Output != "":
+		t.Dir = filepath.Join(project.Dir, filepath.FromSlash(project.Output))
+	}
+	return t
+}
+
+// Write writes the tree of the chain, whether it was generated now or earlier.
+func (t Tree) Write(ctx context.Context, s state.State, blobs state.Blobs) error {
+	link, ok := s.Last(phase.Generate)
+	if t.Dir == "" || !ok {
+		return nil
+	}
+	plan, err := generate.PlanOf(ctx, link, blobs)
+	if err != nil {
+		return err
+	}
+	_, err = generate.Write(ctx, t.Dir, plan, generate.WriteOptions{Force: t.Force, Lock: locker})
+	return err
+}
+
+func (t Tree) diff(ctx context.Context, w io.Writer, chain *app.Chain, step *generate.Step) error {
+	if t.Dir == "" {
+		return fault.New(fault.Usage, "give --output-dir", "a dry run compares with a directory, and none is named")
+	}
+	plan, err := step.Plan(ctx, chain.State, chain.Store)
+	if err != nil {
+		return err
+	}
+	return generate.Diff(ctx, w, t.Dir, plan, generate.WriteOptions{Force: t.Force})
+}
+
+func locker(ctx context.Context, path string) (func() error, error) {
+	held, err := lock.Acquire(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return held.Release, nil
+}

@@ -1,0 +1,182 @@
+package door
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/document"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/generate"
+)
+
+// maxInput bounds a graph or variables file, in bytes.
+const maxInput = 256 << 20
+
+// NewStep returns the phase as project and options ask for it.
+func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, error) {
+	files, err := openDir(a, project.Dir)
+	if err != nil {
+		return nil, err
+	}
+	step := &generate.Step{
+		Options: generate.Options{
+			Vars: project.Vars, Flags: o.Vars, AllowShellChars: o.AllowShellChars, AllowCI: o.AllowCI,
+			Strict: o.Strict, Force: o.Force, Seed: o.Seed,
+		},
+		Files: files,
+		Log:   a.Log,
+	}
+	if o.VarsFile != "" {
+		vars, err := readVars(a.Abs(o.VarsFile))
+		if err != nil {
+			return nil, err
+		}
+		step.Options.VarsFile = vars
+	}
+	step.Units, err = units(project, o)
+	return step, err
+}
+
+// openDir returns the files below dir; links that lead out of it are refused.
+func openDir(a *app.App, dir string) (fs.FS, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", "open "+dir)
+	}
+	a.AtEnd(root.Close)
+	return root.FS(), nil
+}
+
+// localPackages returns the packages in dirs by id.
+func localPackages(a *app.App, dirs []string) (map[string]fs.FS, error) {
+	packages := map[string]fs.FS{}
+	for _, dir := range dirs {
+		files, err := openDir(a, a.Abs(dir))
+		if err != nil {
+			return nil, err
+		}
+		b, err := fs.ReadFile(files, manifestName)
+		if err != nil {
+			return nil, fault.Wrap(err, fault.Usage, "name the directory of a package", "package in "+dir)
+		}
+		node, err := document.ParseTOML(filepath.Join(dir, manifestName), b)
+		if err != nil {
+			return nil, err
+		}
+		var manifest struct {
+			Package struct {
+				ID string `doc:"id,required"`
+			} `doc:"gpack,required"`
+		}
+		if _, err := document.DecodeKnown(node, &manifest); err != nil {
+			return nil, err
+		}
+		packages[manifest.Package.ID] = files
+	}
+	return packages, nil
+}
+
+const manifestName = "gpack.toml"
+
+func units(project *config.Project, o Options) ([]generate.Unit, error) {
+	asked := project.Generate
+	if refs := append(o.Templates, o.Template...); len(refs) > 0 {
+		asked = nil
+		for _, ref := range refs {
+			asked = append(asked, ofProject(project, ref))
+		}
+	}
+	if len(asked) == 0 {
+		return nil, fault.New(fault.Usage, "name one, or write [[generate]] into "+config.FileName, "no template was named")
+	}
+	var out []generate.Unit
+	for _, g := range asked {
+		names := g.Graphs
+		if len(o.Graph) > 0 {
+			names = o.Graph
+		}
+		unit := generate.Unit{Template: g.Template, Vars: g.Vars, Output: g.Output}
+		for _, name := range names {
+			data, err := readGraph(project.Dir, name)
+			if err != nil {
+				return nil, err
+			}
+			unit.Graphs = append(unit.Graphs, generate.Graph{Name: filepath.ToSlash(name), Data: data})
+		}
+		out = append(out, unit)
+	}
+	return out, nil
+}
+
+// ofProject returns what the project says of a template named on the command line.
+func ofProject(project *config.Project, ref string) config.Generate {
+	for _, g := range project.Generate {
+		if g.Template == ref {
+			return g
+		}
+	}
+	unit := config.Generate{Template: ref}
+	if len(project.Generate) == 1 {
+		unit.Vars, unit.Output, unit.Graphs = project.Generate[0].Vars, project.Generate[0].Output, project.Generate[0].Graphs
+	}
+	return unit
+}
+
+// readGraph reads a graph file of the project, which must lie below it.
+func readGraph(dir, name string) (_ []byte, err error) {
+	doing := "read graph " + name
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", doing)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	f, err := root.Open(filepath.FromSlash(name))
+	if err != nil {
+		kind := fault.Unavailable
+		if errors.Is(err, fs.ErrNotExist) {
+			kind = fault.Usage
+		}
+		return nil, fault.Wrap(err, kind, "name a file below "+dir, doing)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return readAll(f, doing)
+}
+
+func readAll(r io.Reader, doing string) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", doing)
+	}
+	if len(b) > maxInput {
+		return nil, fault.New(fault.Finding, "", "%s: more than %d bytes", doing, maxInput)
+	}
+	return b, nil
+}
+
+// readVars reads variables from a file, by its name: .toml, .json or YAML.
+func readVars(path string) (vars map[string]any, err error) {
+	doing := "read variables from " + path
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", doing)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	b, err := readAll(f, doing)
+	if err != nil {
+		return nil, err
+	}
+	parse := document.ParseYAML // which reads JSON too
+	if filepath.Ext(path) == ".toml" {
+		parse = document.ParseTOML
+	}
+	node, err := parse(path, b)
+	if err == nil {
+		err = document.Decode(node, &vars)
+	}
+	return vars, err
+}

@@ -1,0 +1,218 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/ultrafast-ci/ultrafast/internal/pipeline"
+	"github.com/ultrafast-ci/ultrafast/internal/store"
+	"github.com/ultrafast-ci/ultrafast/internal/terminal"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
+	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
+)
+
+// Chain is a state and the store that it lies in.
+type Chain struct {
+	Store *store.Layout
+	State state.State
+}
+
+// Ref returns the string that the next phase is given.
+func (c *Chain) Ref() string { return state.Ref{Store: c.Store.URL(), Head: c.State.Head()}.String() }
+
+// OpenChain opens the store and reads the chain named by --state, or starts an
+// empty one. base is where a relative store lies: the project's directory.
+func (a *App) OpenChain(ctx context.Context, base string) (*Chain, error) {
+	url := a.Globals.Store
+	var ref state.Ref
+	if a.Globals.State != "" {
+		var err error
+		if ref, err = state.ParseRef(a.Globals.State); err != nil {
+			return nil, err
+		}
+		if url == "" {
+			url = ref.Store
+		}
+	}
+	if url == "" {
+		url = "layout:" + filepath.Join(".ggen", "state")
+	}
+	s, err := store.Open(ctx, url, base)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Head == "" {
+		return &Chain{Store: s}, nil
+	}
+	chain, err := s.Load(ctx, ref.Head)
+	return &Chain{Store: s, State: chain}, err
+}
+
+// Result is what a command that runs phases prints as JSON.
+type Result struct {
+	State    string            `json:"state"`
+	Outcome  state.Outcome     `json:"outcome"`
+	Phases   []PhaseResult     `json:"phases"`
+	Findings []finding.Finding `json:"findings,omitempty"`
+	Facts    map[string]string `json:"facts,omitempty"`
+}
+
+// PhaseResult is one phase in a [Result].
+type PhaseResult struct {
+	Phase   phase.Name    `json:"phase"`
+	Digest  state.Digest  `json:"digest,omitempty"`
+	Outcome state.Outcome `json:"outcome"`
+	Cached  bool          `json:"cached"`
+	Seconds float64       `json:"seconds"`
+	Summary string        `json:"summary,omitempty"`
+}
+
+// Run says how [App.RunSteps] ends.
+type Run struct {
+	// Verdict is the headline of a run that passed, Failed that of one that did not.
+	Verdict, Failed string
+	// From is the first phase that runs whatever the chain holds; empty for none.
+	From phase.Name
+	// After is called when a phase has passed; see [pipeline.Runner].
+	After func(ctx context.Context, chain state.State, name phase.Name) (state.State, error)
+	// Below are lines for people under the timeline, read when the run has ended.
+	Below func() [][2]string
+}
+
+// RunSteps runs steps on the chain, hands on the state and shows the timeline. The
+// chain holds the result also when an error is returned.
+func (a *App) RunSteps(ctx context.Context, chain *Chain, run Run, steps ...pipeline.Step) error {
+	code, err := codeDigest()
+	if err != nil {
+		return err
+	}
+	runner := &pipeline.Runner{
+		Store: chain.Store, Version: Version(), Code: code, Scope: a.Platform.Name(),
+		Producer: state.Producer{Platform: a.Platform.Name()},
+		NoCache:  a.NoCache, From: run.From, Observer: observer{a}, Now: a.Now, After: run.After,
+	}
+	result, reports, err := runner.Run(ctx, chain.State, steps...)
+	chain.State = result
+	if len(result) > 0 {
+		err = errors.Join(err, a.handOn(chain))
+	}
+	a.show(chain, reports, run, err)
+	return err
+}
+
+// handOn passes the state reference to whoever comes next.
+func (a *App) handOn(chain *Chain) error {
+	ref := chain.Ref()
+	if len(ref) > state.MaxRef {
+		return fault.New(fault.Usage, "use a shorter store path", "state reference has %d bytes; at most %d are allowed", len(ref), state.MaxRef)
+	}
+	if err := a.Platform.Output("state", ref); err != nil {
+		return err
+	}
+	if a.StateOut == "" {
+		return nil
+	}
+	if err := os.WriteFile(a.StateOut, []byte(ref+"\n"), 0o644); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "name a file that can be written", "write --state-out")
+	}
+	return nil
+}
+
+func (a *App) show(chain *Chain, reports []pipeline.Report, run Run, err error) {
+	outcome, verdict := state.Passed, run.Verdict
+	if err != nil {
+		outcome, verdict = state.Failed, run.Failed
+	}
+	result := Result{Outcome: outcome}
+	if len(chain.State) > 0 {
+		result.State = chain.Ref()
+	}
+	var rows []terminal.Row
+	for _, r := range reports {
+		rows = append(rows, row(r))
+		result.Phases = append(result.Phases, PhaseResult{
+			Phase: r.Phase, Digest: r.Link.Digest, Outcome: r.Outcome, Cached: r.Cached,
+			Seconds: r.Duration.Seconds(), Summary: r.Summary,
+		})
+		for _, ev := range r.Link.Evidence {
+			result.Findings = append(result.Findings, ev.Findings...)
+		}
+	}
+	for _, f := range result.Findings {
+		a.Terminal.Finding(f)
+		a.Platform.Annotate(f)
+	}
+	if a.Output == "json" && err == nil {
+		a.printJSON(result)
+	}
+	var below [][2]string
+	if run.Below != nil && err == nil {
+		below = run.Below()
+	}
+	if result.State != "" {
+		below = append(below, [2]string{"state", result.State})
+	}
+	a.Terminal.Final(err == nil, verdict, a.Now().Sub(a.start), rows, below)
+	if a.Output != "json" && err == nil && result.State != "" && a.Platform.Name() == "local" {
+		fmt.Fprintln(a.Stdout, result.State)
+	}
+}
+
+func row(r pipeline.Report) terminal.Row {
+	return terminal.Row{
+		Name: string(r.Phase), Outcome: r.Outcome, Cached: r.Cached,
+		Duration: r.Duration, Saved: r.Saved, Summary: r.Summary,
+	}
+}
+
+// observer writes a progress line for each phase that ended.
+type observer struct{ app *App }
+
+func (observer) Started(phase.Name) {}
+
+func (o observer) Done(r pipeline.Report) { o.app.Terminal.PhaseDone(row(r)) }
+
+// ProgressOf returns a function that writes progress lines for a phase.
+func (a *App) ProgressOf(name phase.Name) func(string) {
+	return func(message string) { a.Terminal.Event(string(name), "..", message) }
+}
+
+// codeDigest returns what tells one build of this program from another: the digest
+// of the executable. It is part of resume keys only, never of a claim.
+func codeDigest() (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program's file: %w", err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("read this program's file: %w", err)
+	}
+	defer f.Close()
+	h := state.NewHasher()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read this program's file: %w", err)
+	}
+	return string(h.Digest()), nil
+}
+
+// PrintJSON writes v to standard output, indented.
+func (a *App) PrintJSON(v any) error {
+	enc := json.NewEncoder(a.Stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (a *App) printJSON(v any) {
+	if err := a.PrintJSON(v); err != nil {
+		a.Log.Error("write result", "error", err)
+	}
+}

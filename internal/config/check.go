@@ -1,0 +1,178 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+)
+
+// check returns what is wrong with the values, all of it at once.
+func (p *Project) check() error {
+	var errs []error
+	add := func(err error) { errs = append(errs, err) }
+	p.lowerDefaults()
+	p.checkProject(add)
+	p.checkGenerate(add)
+	p.checkService(add)
+	p.checkNumbers(add)
+	p.checkWords(add)
+	return single(errs)
+}
+
+func (p *Project) checkProject(add func(error)) {
+	if _, given := p.settings["project.name"]; given && strings.TrimSpace(p.Name) == "" {
+		add(p.fail("project.name", "give the project a name", "empty"))
+	}
+	if p.Output != "" {
+		if err := safeOutput(p.Output); err != nil {
+			add(p.fail("project.output", "name a directory below the project", "%w", err))
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(p.Packages)) {
+		if id == "" || strings.TrimSpace(p.Packages[id]) == "" {
+			add(p.fail("packages."+id, `for any version write "*"`, "empty package id or version range"))
+		}
+	}
+	if p.Market.Index == "" {
+		add(p.fail("market.index", "give a URL or a path", "empty"))
+	}
+}
+
+func (p *Project) checkGenerate(add func(error)) {
+	for i := range p.Generate {
+		g, at := &p.Generate[i], "generate."+strconv.Itoa(i)
+		name, file, ok := strings.Cut(g.Template, ":")
+		if !ok || name == "" || file == "" || strings.Contains(file, ":") || slices.Contains(strings.Split(file, "/"), "..") {
+			add(p.fail(at+".template", `write "package:file.tmpl"`, "%q is not a template reference", g.Template))
+		}
+		if g.Output == "" {
+			g.Output = "."
+		}
+		if err := safeOutput(g.Output); err != nil {
+			add(p.fail(at+".output", "name a directory below the tree", "%w", err))
+		}
+		for j, graph := range g.Graphs {
+			if graph == "" || !localPath(graph) {
+				add(p.fail(at+".graphs."+strconv.Itoa(j), "", "%q is not a path below the project", graph))
+			}
+		}
+	}
+}
+
+func (p *Project) checkService(add func(error)) {
+	if !strings.HasPrefix(p.Service.Health, "/") {
+		add(p.fail("service.health", "", "%q does not begin with a slash", p.Service.Health))
+	}
+	for i := range p.Service.Smoke {
+		s, at := &p.Service.Smoke[i], "service.smoke."+strconv.Itoa(i)
+		if !strings.HasPrefix(s.Path, "/") {
+			add(p.fail(at+".path", "", "%q does not begin with a slash", s.Path))
+		}
+		if s.Status == 0 {
+			s.Status = 200
+		}
+		if s.Status < 100 || s.Status > 599 {
+			add(p.fail(at+".status", "", "%d is not an HTTP status", s.Status))
+		}
+	}
+	host, port, err := net.SplitHostPort(p.Deploy.Listen)
+	_, bad := strconv.ParseUint(port, 10, 16)
+	if err != nil || bad != nil || strings.ContainsAny(host, "/ ") {
+		add(p.fail("deploy.listen", `write "host:port"`, "%q is not an address", p.Deploy.Listen))
+	}
+}
+
+// lowerDefaults keeps a default from breaking a policy that is stricter than it.
+func (p *Project) lowerDefaults() {
+	if _, given := p.settings["cleanroom.memory_mb"]; !given {
+		p.Cleanroom.MemoryMB = min(p.Cleanroom.MemoryMB, p.Policy.MaxMemoryMB)
+	}
+	if _, given := p.settings["cleanroom.cpus"]; !given {
+		p.Cleanroom.CPUs = min(p.Cleanroom.CPUs, p.Policy.MaxCPUs)
+	}
+}
+
+func (p *Project) checkNumbers(add func(error)) {
+	const day = 24 * 60 * 60
+	for _, r := range []struct {
+		setting      string
+		value        float64
+		least, most  float64
+		notMoreThan  string
+		ceilingValue float64
+	}{
+		{setting: "cleanroom.memory_mb", value: float64(p.Cleanroom.MemoryMB), least: 16, most: 1 << 22, notMoreThan: "policy.max_memory_mb", ceilingValue: float64(p.Policy.MaxMemoryMB)},
+		{setting: "cleanroom.cpus", value: p.Cleanroom.CPUs, least: 0.01, most: 4096, notMoreThan: "policy.max_cpus", ceilingValue: p.Policy.MaxCPUs},
+		{setting: "cleanroom.pids", value: float64(p.Cleanroom.PIDs), least: 1, most: 1 << 22},
+		{setting: "cleanroom.disk_mb", value: float64(p.Cleanroom.DiskMB), least: 1, most: 1 << 24},
+		{setting: "cleanroom.timeout_seconds", value: float64(p.Cleanroom.TimeoutSeconds), least: 1, most: day},
+		{setting: "cleanroom.package.port", value: float64(p.Cleanroom.Package.Port), most: 65535},
+		{setting: "testing.test_timeout_seconds", value: float64(p.Testing.TestTimeoutSeconds), least: 1, most: day},
+		{setting: "testing.max_parallel_tests", value: float64(p.Testing.MaxParallelTests), least: 1, most: 1024},
+		{setting: "template.max_parallel_files", value: float64(p.Template.MaxParallelFiles), least: 1, most: 1024},
+		{setting: "market.cache_ttl_seconds", value: float64(p.Market.CacheTTLSeconds), most: 365 * day},
+		{setting: "policy.max_memory_mb", value: float64(p.Policy.MaxMemoryMB), least: 16, most: 1 << 22},
+		{setting: "policy.max_cpus", value: p.Policy.MaxCPUs, least: 0.01, most: 4096},
+		{setting: "policy.max_containers", value: float64(p.Policy.MaxContainers), least: 1, most: 1 << 16},
+		{setting: "service.port", value: float64(p.Service.Port), most: 65535},
+		{setting: "service.stop_timeout_seconds", value: float64(p.Service.StopTimeoutSeconds), least: 1, most: 3600},
+		{setting: "deploy.drain_seconds", value: float64(p.Deploy.DrainSeconds), most: 3600},
+		{setting: "deploy.health_timeout_seconds", value: float64(p.Deploy.HealthTimeoutSeconds), least: 1, most: 3600},
+	} {
+		switch {
+		case r.value < r.least || r.value > r.most:
+			add(p.fail(r.setting, "", "%s is outside %s to %s", plain(r.value), plain(r.least), plain(r.most)))
+		case r.notMoreThan != "" && r.value > r.ceilingValue:
+			add(p.fail(r.setting, "", "%s is more than %s, %s", plain(r.value), r.notMoreThan, plain(r.ceilingValue)))
+		}
+	}
+}
+
+// plain writes a number without an exponent.
+func plain(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+
+func (p *Project) checkWords(add func(error)) {
+	for _, w := range []struct {
+		setting, value string
+		known          []string
+	}{
+		{"cleanroom.min_isolation", p.Cleanroom.MinIsolation, []string{"full", "reduced", "none"}},
+		{"backend.type", p.Backend.Type, []string{"auto", "embedded", "docker", "podman", "testcontainers", "kubernetes"}},
+		{"template.engine", p.Template.Engine, []string{"tera", "gotmpl"}},
+		{"deploy.target", p.Deploy.Target, []string{"local", "docker", "kubernetes"}},
+		{"deploy.strategy", p.Deploy.Strategy, []string{"blue-green", "canary", "rolling"}},
+		{"metrics.output_format", p.Metrics.OutputFormat, []string{"json", "text"}},
+	} {
+		if !slices.Contains(w.known, w.value) {
+			hint := fault.DidYouMean(w.value, w.known)
+			add(p.fail(w.setting, hint, "%q is not one of %s", w.value, strings.Join(w.known, ", ")))
+		}
+	}
+	if p.Deploy.Environment == "" || strings.ContainsAny(p.Deploy.Environment, "/\\ .") {
+		add(p.fail("deploy.environment", "", "%q is not a name: no spaces, dots or slashes", p.Deploy.Environment))
+	}
+}
+
+// safeOutput refuses what is not a directory below the project or belongs to others.
+func safeOutput(dir string) error {
+	if !localPath(dir) {
+		return fmt.Errorf("%q is not a path below the project", dir)
+	}
+	first, _, _ := strings.Cut(path.Clean(dir), "/")
+	if slices.ContainsFunc([]string{".git", ".ggen", ".cleanroom"}, func(name string) bool { return strings.EqualFold(first, name) }) {
+		return fmt.Errorf("%q is not for generated files", dir)
+	}
+	return nil
+}
+
+// localPath reports whether name is a relative path with forward slashes that
+// stays below where it begins, on every platform.
+func localPath(name string) bool {
+	return name != "" && !path.IsAbs(name) && !strings.ContainsAny(name, "\\:\x00") && path.Clean(name) != ".." && !strings.HasPrefix(path.Clean(name), "../")
+}

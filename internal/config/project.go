@@ -1,0 +1,175 @@
+package config
+
+// DefaultIndex is the published registry index.
+const DefaultIndex = "https://seanchatmangpt.github.io/ggen/registry/index.json"
+
+// Project is everything that a project's files say, with defaults for the rest.
+type Project struct {
+	// Dir is the directory of the project file, absolute; relative paths in the
+	// project file are relative to it. File is the project file, empty if there is none.
+	Dir, File string
+
+	// Name and Version describe the project; Output is a directory below Dir into
+	// which the generated tree is also written, empty for none.
+	Name, Version, Description, Output string
+	// Packages are the version ranges of the packages asked for, by id.
+	Packages map[string]string
+	Market   Market
+	// Vars are the variables of every template.
+	Vars      map[string]any
+	Generate  []Generate
+	Cleanroom Cleanroom
+	Service   Service
+	Deploy    Deploy
+
+	// What only the files .ggen/config.toml and .cleanroom/config.toml define.
+	Template    Template
+	Lifecycle   Lifecycle
+	Deployment  Deployment
+	Backend     Backend
+	Environment Environment
+	Containers  Containers
+	Testing     Testing
+	Policy      Policy
+	Metrics     Metrics
+
+	settings map[string]source
+}
+
+// Market says where packages come from and where they are kept.
+type Market struct {
+	// Index is a URL or an absolute path.
+	Index        string `doc:"registry_url"`
+	CacheEnabled bool   `doc:"cache_enabled"`
+	// CacheTTLSeconds is how long a fetched index counts as fresh.
+	CacheTTLSeconds int `doc:"cache_ttl_seconds"`
+	// CacheDir and InstallDir are absolute paths.
+	CacheDir        string `doc:"cache_dir"`
+	InstallDir      string `doc:"install_dir"`
+	VerifyChecksums bool   `doc:"verify_checksums"`
+	AllowPrerelease bool   `doc:"allow_prerelease"`
+}
+
+// Generate is one template to render.
+type Generate struct {
+	// Template is "package:file".
+	Template string         `doc:"template,required"`
+	Vars     map[string]any `doc:"vars"`
+	// Output is a directory below the root of the tree.
+	Output string `doc:"output"`
+	// Graphs are files of the project, relative to Dir.
+	Graphs []string `doc:"graphs"`
+}
+
+// Cleanroom says how the tree is built, tested and packaged.
+type Cleanroom struct {
+	// Runner builds and tests the tree, for example "go"; empty to detect it.
+	Runner   string  `doc:"runner"`
+	MemoryMB int     `doc:"memory_mb"`
+	CPUs     float64 `doc:"cpus"`
+	PIDs     int     `doc:"pids"`
+	DiskMB   int     `doc:"disk_mb"`
+	// TimeoutSeconds bounds the whole run.
+	TimeoutSeconds int `doc:"timeout_seconds"`
+	// MinIsolation is "full", "reduced" or "none".
+	MinIsolation string  `doc:"min_isolation"`
+	Package      Package `doc:"package"`
+}
+
+// Package describes the image.
+type Package struct {
+	Entrypoint []string          `doc:"entrypoint"`
+	Args       []string          `doc:"args"`
+	Env        map[string]string `doc:"env"`
+	// Port is the TCP port the service listens on; 0 for none.
+	Port int `doc:"port"`
+	// User is "uid:gid" in numbers.
+	User   string            `doc:"user"`
+	Labels map[string]string `doc:"labels"`
+}
+
+// Service says how the running service is started and asked for its health.
+type Service struct {
+	Command []string `doc:"command"`
+	// Port is where the service listens; 0 for the port of the package.
+	Port int `doc:"port"`
+	// Health is the path that answers 200 when the service can take traffic.
+	Health             string  `doc:"health"`
+	Smoke              []Smoke `doc:"smoke"`
+	StopTimeoutSeconds int     `doc:"stop_timeout_seconds"`
+}
+
+// Smoke is one request that must be answered as told.
+type Smoke struct {
+	Path   string `doc:"path,required"`
+	Status int    `doc:"status"`
+}
+
+// Deploy says where and how a release goes live.
+type Deploy struct {
+	Environment          string `doc:"environment"`
+	Target               string `doc:"target"`
+	Strategy             string `doc:"strategy"`
+	Listen               string `doc:"listen"`
+	DrainSeconds         int    `doc:"drain_seconds"`
+	HealthTimeoutSeconds int    `doc:"health_timeout_seconds"`
+}
+
+// projectFile is the layout of ggen.toml. Its pointers are set to the fields of
+// the project before it is read, so what the file leaves out keeps its default.
+type projectFile struct {
+	Project   head               `doc:"project"`
+	Packages  *map[string]string `doc:"packages"`
+	Market    marketSection      `doc:"market"`
+	Vars      *map[string]any    `doc:"vars"`
+	Generate  *[]Generate        `doc:"generate"`
+	Cleanroom *Cleanroom         `doc:"cleanroom"`
+	Service   *Service           `doc:"service"`
+	Deploy    *Deploy            `doc:"deploy"`
+}
+
+type head struct {
+	Name        *string `doc:"name"`
+	Version     *string `doc:"version"`
+	Description *string `doc:"description"`
+	Output      *string `doc:"output"`
+}
+
+type marketSection struct {
+	Index *string `doc:"index"`
+}
+
+func (p *Project) projectFile() *projectFile {
+	return &projectFile{
+		Project:  head{Name: &p.Name, Version: &p.Version, Description: &p.Description, Output: &p.Output},
+		Packages: &p.Packages, Market: marketSection{Index: &p.Market.Index}, Vars: &p.Vars, Generate: &p.Generate,
+		Cleanroom: &p.Cleanroom, Service: &p.Service, Deploy: &p.Deploy,
+	}
+}
+
+// defaults returns a project in which nothing was set.
+func defaults() *Project {
+	return &Project{
+		Packages: map[string]string{},
+		Vars:     map[string]any{},
+		Market: Market{
+			Index: DefaultIndex, CacheDir: "~/.ggen/marketplace/cache", InstallDir: "~/.ggen/marketplace/installed",
+			CacheEnabled: true, CacheTTLSeconds: 3600, VerifyChecksums: true,
+		},
+		Cleanroom: Cleanroom{
+			MemoryMB: 1024, CPUs: 2, PIDs: 1000, DiskMB: 1024, TimeoutSeconds: 300,
+			MinIsolation: "full", Package: Package{User: "65532:65532"},
+		},
+		Service:     Service{Health: "/healthz", StopTimeoutSeconds: 10},
+		Deploy:      Deploy{Environment: "development", Target: "local", Strategy: "blue-green", Listen: "127.0.0.1:18080", DrainSeconds: 10, HealthTimeoutSeconds: 30},
+		Template:    Template{Engine: "tera", StrictVariables: true, ParallelGeneration: true, MaxParallelFiles: 8, OutputBufferSize: 8192, RDFCacheEnabled: true, RDFCacheTTLSeconds: 1800},
+		Lifecycle:   Lifecycle{DefaultEnv: "development", StateFile: ".ggen/lifecycle-state.json", StateBackup: true, StateBackupCount: 5, ReadinessFile: ".ggen/production-requirements.yaml", HooksDir: ".ggen/hooks", HooksTimeoutSeconds: 300},
+		Deployment:  Deployment{ProfilesDir: ".ggen/deployment-profiles", DefaultProfile: "standard", ValidateBeforeDeploy: true, RequireTestsPassing: true, EnableAutomaticRollback: true, RollbackTimeoutSeconds: 300},
+		Backend:     Backend{Type: "auto", DockerHost: "unix:///var/run/docker.sock", DockerAPIVersion: "1.41"},
+		Environment: Environment{DefaultIsolated: true, DefaultNetwork: "isolated"},
+		Containers:  Containers{Registry: "docker.io", PullTimeoutSeconds: 300, StartTimeoutSeconds: 60, StopTimeoutSeconds: 30},
+		Testing:     Testing{DefaultParallel: true, MaxParallelTests: 8, TestTimeoutSeconds: 60, CollectLogs: true, CollectMetrics: true, ResultsDir: ".cleanroom/test-results"},
+		Policy:      Policy{EnforceIsolation: true, MaxMemoryMB: 4096, MaxCPUs: 8, MaxContainers: 20},
+		Metrics:     Metrics{Enabled: true, OutputFormat: "json", MetricsFile: ".cleanroom/metrics.json"},
+	}
+}

@@ -1,0 +1,62 @@
+package generate
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/internal/render"
+	"github.com/ultrafast-ci/ultrafast/internal/render/tera"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+)
+
+// Body is one template without front matter, for whoever wants to see what the
+// engine makes of it.
+type Body struct {
+	// Name stands for the template in messages.
+	Name, Source string
+	// Vars is a JSON object; the order of its keys is kept. Empty is no variable.
+	Vars []byte
+	// Includes is where includes are found; nil finds none.
+	Includes fs.FS
+	Seed     uint64
+	// Now is what templates take for the present time; zero is the Unix epoch.
+	Now time.Time
+}
+
+// Render writes what the template gives, byte for byte, or nothing if it fails.
+func (b Body) Render(ctx context.Context, w io.Writer) error {
+	vars := render.NewMap()
+	if len(b.Vars) > 0 {
+		if err := vars.UnmarshalJSON(b.Vars); err != nil {
+			return fault.New(fault.Usage, "variables are a JSON object", "variables of %s: %w", b.Name, err)
+		}
+	}
+	o := tera.Options{Seed: b.Seed, Now: (&Options{Now: b.Now}).now()}
+	if b.Includes != nil {
+		o.Loader = folderLoader{b.Includes}
+	}
+	return tera.New(o).Render(ctx, w, b.Name, b.Source, vars)
+}
+
+// folderLoader finds includes beside the including file, then at the top.
+type folderLoader struct{ fsys fs.FS }
+
+// Load implements render.Loader.
+func (l folderLoader) Load(name, from string) (resolved, source string, err error) {
+	for _, candidate := range []string{path.Join(path.Dir(from), name), path.Clean(name)} {
+		if !fs.ValidPath(candidate) || strings.Contains(candidate, `\`) {
+			continue // leads out of the folder
+		}
+		b, err := readFile(l.fsys, candidate, maxSourceSize)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		return candidate, string(b), err
+	}
+	return "", "", &fs.PathError{Op: "include", Path: name, Err: fs.ErrNotExist}
+}

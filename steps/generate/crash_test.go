@@ -1,0 +1,129 @@
+package generate
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+const crashDirVariable = "ULTRAFAST_TEST_WRITE_DIR"
+
+const crashFiles = 300
+
+func crashTree(generation string) map[string]string {
+	files := map[string]string{}
+	for i := range crashFiles {
+		content := fmt.Sprintf("file %d of generation %s\n", i, generation)
+		name := fmt.Sprintf("dir%02d/file%03d.txt", i%17, i)
+		switch {
+		case i%10 == 0: // each generation has files of its own
+			name = fmt.Sprintf("only-%s/file%03d.txt", generation, i)
+		case i%10 == 1: // and some that never change
+			content = "constant\n"
+		}
+		files[name] = content
+	}
+	return files
+}
+
+// TestWriterChild is the process that [TestKilledWrite] kills.
+func TestWriterChild(t *testing.T) {
+	dir := os.Getenv(crashDirVariable)
+	if dir == "" {
+		t.Skip("runs in a child process only")
+	}
+	fmt.Println("ready")
+	if _, err := Write(t.Context(), dir, planFor(crashTree("new")), WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("done")
+}
+
+// TestKilledWrite kills a writer at random moments: after Recover the tree is
+// wholly the old or wholly the new one, and the next run needs no force.
+func TestKilledWrite(t *testing.T) {
+	t.Parallel()
+	kills := 16
+	if testing.Short() {
+		kills = 6
+	}
+	old, next := crashTree("old"), crashTree("new")
+	duration := killedWrite(t, 0, old, next) // undisturbed, to learn how long it takes
+	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	before, after := 0, 0
+	for range kills {
+		moment := time.Duration(random.Int64N(int64(duration) + int64(duration)/8))
+		dir := t.TempDir()
+		generated(t, dir, old)
+		startAndKill(t, dir, moment)
+		if _, err := Recover(t.Context(), dir, nil); err != nil {
+			t.Fatalf("killed after %v: %v", moment, err)
+		}
+		switch got := contents(t, dir); {
+		case maps.Equal(got, old):
+			before++
+		case maps.Equal(got, next):
+			after++
+		default:
+			t.Fatalf("killed after %v: the tree is neither the old nor the new one", moment)
+		}
+		if _, err := os.Stat(filepath.Join(dir, workDir)); err == nil {
+			wantNoTraces(t, dir)
+		}
+		// The manifest agrees with the tree: nothing in it is taken for a person's.
+		last := map[string]string{"dir02/file002.txt": "again\n"}
+		if changes := write(t, dir, last); len(changes.Kept) > 0 {
+			t.Fatalf("killed after %v: %v are taken for changed by hand", moment, changes.Kept)
+		}
+		wantContents(t, dir, last)
+	}
+	t.Logf("a write takes %v; of %d killed ones %d were taken back and %d completed", duration, kills, before, after)
+}
+
+func killedWrite(t *testing.T, moment time.Duration, old, next map[string]string) time.Duration {
+	t.Helper()
+	dir := t.TempDir()
+	generated(t, dir, old)
+	took := startAndKill(t, dir, moment)
+	wantContents(t, dir, next)
+	return took
+}
+
+// startAndKill runs the child and kills it so long after it began to write; zero
+// lets it end. It returns how long the write took.
+func startAndKill(t *testing.T, dir string, moment time.Duration) time.Duration {
+	t.Helper()
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWriterChild$")
+	child.Env = append(os.Environ(), crashDirVariable+"="+dir)
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	if line, err := lines.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the child says %q, %v", line, err)
+	}
+	began := time.Now()
+	if moment > 0 {
+		timer := time.AfterFunc(moment, func() { _ = child.Process.Kill() })
+		defer timer.Stop()
+	}
+	said, err := lines.ReadString('\n')
+	took := time.Since(began)
+	if moment == 0 && (said != "done\n" || err != nil) {
+		t.Fatalf("the child says %q, %v", said, err)
+	}
+	_, _ = io.Copy(io.Discard, lines)
+	_ = child.Wait() // a killed child is what was asked for
+	return took
+}

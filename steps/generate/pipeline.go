@@ -1,0 +1,456 @@
+package generate
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ultrafast-ci/ultrafast/internal/document"
+	"github.com/ultrafast-ci/ultrafast/internal/graph/sparql"
+	"github.com/ultrafast-ci/ultrafast/internal/render"
+	"github.com/ultrafast-ci/ultrafast/internal/render/tera"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
+)
+
+// maxRows bounds the outputs of one template.
+const maxRows = 20_000
+
+// Plan renders every unit and returns what a run would write. Nothing is written.
+func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Plan, error) {
+	if err := checkFlags(s.Options.Flags, s.Options.AllowShellChars); err != nil {
+		return nil, err
+	}
+	if len(s.Units) == 0 {
+		return nil, fault.New(fault.Usage, "name a template, or add [[generate]] to the project file", "nothing to generate")
+	}
+	jobs, err := s.jobs(ctx, in, blobs)
+	if err != nil {
+		return nil, err
+	}
+	outputs := make([][]File, len(jobs))
+	var mu sync.Mutex // of Progress
+	err = inParallel(ctx, len(jobs), func(ctx context.Context, i int) error {
+		var err error
+		if outputs[i], err = jobs[i].run(ctx); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		s.progress("%s: %s", jobs[i].template.name, files(len(outputs[i])))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{Seed: s.Options.Seed}
+	for i, j := range jobs {
+		plan.Templates = append(plan.Templates, j.template.name)
+		plan.Files = append(plan.Files, outputs[i]...)
+		plan.Findings = append(plan.Findings, j.findings...)
+	}
+	return plan, plan.finish()
+}
+
+// job is one template of one unit.
+type job struct {
+	options  *Options
+	unit     *Unit
+	template *template
+	lib      *library
+	graphs   *graphCache
+	// caller are the variables of the caller; vars all of them, with query results.
+	caller, vars *render.Map
+	set          settings
+	data         *dataset
+	findings     []finding.Finding
+}
+
+// jobs loads every template that the units name, in order.
+func (s *Step) jobs(ctx context.Context, in state.State, blobs state.Blobs) ([]*job, error) {
+	lib, err := s.library(ctx, in, blobs)
+	if err != nil {
+		return nil, err
+	}
+	graphs := newGraphCache()
+	var jobs []*job
+	for i := range s.Units {
+		unit := &s.Units[i]
+		caller, err := s.Options.callerVars(unit)
+		if err != nil {
+			return nil, err
+		}
+		references, home, err := lib.expand(s, unit)
+		if err != nil {
+			return nil, err
+		}
+		for _, ref := range references {
+			t, err := home.load(ref.file)
+			if err != nil {
+				return nil, err
+			}
+			if err := s.judge(t); err != nil {
+				return nil, err
+			}
+			jobs = append(jobs, &job{
+				options: &s.Options, unit: unit, template: t, lib: lib, graphs: graphs, caller: caller,
+				findings: slices.Clone(t.warnings),
+			})
+		}
+	}
+	return jobs, nil
+}
+
+// judge refuses a template with warnings if the run is strict.
+func (s *Step) judge(t *template) error {
+	if !s.Options.Strict || len(t.warnings) == 0 {
+		return nil
+	}
+	var errs []error
+	for _, w := range t.warnings {
+		errs = append(errs, fault.New(fault.Finding, w.Fix, "%s: %s", w.Where, w.What))
+	}
+	return errors.Join(errs...)
+}
+
+// run renders the template: once, or once for every row of its for_each query.
+func (j *job) run(ctx context.Context) ([]File, error) {
+	if err := j.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if err := j.query(ctx); err != nil {
+		return nil, err
+	}
+	if j.set.forEach == "" {
+		return j.outputs(ctx, []any{nil})
+	}
+	rows, err := j.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		j.findings = append(j.findings, finding.Finding{
+			Rule: "template-no-rows", Severity: finding.Info, Where: j.template.header.forEach.Place,
+			What: fmt.Sprintf("query %q gave no row, so no file was made", clip(j.set.forEach)),
+		})
+	}
+	return j.outputs(ctx, rows)
+}
+
+// prepare merges the variables and renders the front matter with them. Defaults
+// of the template are rendered with the caller's variables alone.
+func (j *job) prepare(ctx context.Context) error {
+	caller, err := j.bless(ctx, j.caller)
+	if err != nil {
+		return err
+	}
+	own, err := defaults(j.template.header.vars, j.expander(ctx, caller))
+	if err != nil {
+		return err
+	}
+	merged := overlay(own, j.caller)
+	if j.options.TemplateVarsWin {
+		merged = overlay(j.caller, own)
+	}
+	if j.vars, err = j.bless(ctx, merged); err != nil {
+		return err
+	}
+	j.set, err = j.template.header.settings(j.expander(ctx, j.vars))
+	return err
+}
+
+// bless adds what every template may rely on: Name, the name in pascal case, and
+// an empty map called locals.
+func (j *job) bless(ctx context.Context, vars *render.Map) (*render.Map, error) {
+	out := vars.Clone()
+	setUnset(out, "locals", render.NewMap())
+	if _, isSet := out.Get("Name"); isSet {
+		return out, nil
+	}
+	if name, _ := vars.Get("name"); name != nil {
+		if _, ok := name.(string); !ok {
+			return out, nil
+		}
+		pascal, err := j.text(ctx, tera.New(tera.Options{}), j.template.name, "{{ name | pascal }}", out)
+		if err != nil {
+			return nil, err
+		}
+		out.Set("Name", pascal)
+	}
+	return out, nil
+}
+
+// expander renders strings of front matter. It answers no queries: there is no
+// graph yet.
+func (j *job) expander(ctx context.Context, vars *render.Map) expander {
+	engine := j.engine(nil, -1)
+	return func(n *document.Node) (string, error) { return j.expand(ctx, engine, n, n.Text, vars) }
+}
+
+// expand renders text, which stands at the place of n.
+func (j *job) expand(ctx context.Context, engine *tera.Engine, n *document.Node, text string, vars *render.Map) (string, error) {
+	if !strings.Contains(text, "{{") && !strings.Contains(text, "{%") && !strings.Contains(text, "{#") {
+		return text, nil
+	}
+	out, err := j.text(ctx, engine, j.template.name, text, vars)
+	return out, j.template.relocate(err, n, 0)
+}
+
+func (j *job) text(ctx context.Context, engine *tera.Engine, name, source string, vars *render.Map) (string, error) {
+	var buf bytes.Buffer
+	err := engine.Render(ctx, &buf, name, source, vars)
+	return buf.String(), err
+}
+
+// engine returns the engine of output number row, from 0; -1 is the front matter.
+// Every output draws its own random numbers, the same in every run.
+func (j *job) engine(data *dataset, row int) *tera.Engine {
+	o := tera.Options{
+		Loader:  loader{j.lib, j.template.pack},
+		Now:     j.options.now(),
+		Lenient: j.options.Lenient, TrimBlocks: j.options.TrimBlocks, LstripBlocks: j.options.LstripBlocks,
+		Seed: derive(j.seed(), j.template.name, row),
+	}
+	if data != nil { // a nil *dataset would be an answer that is not nil
+		o.Query = data
+	}
+	return tera.New(o)
+}
+
+// seed is that of the template, or else of the run.
+func (j *job) seed() uint64 {
+	if j.set.seeded {
+		return j.set.seed
+	}
+	return j.options.Seed
+}
+
+// derive makes the seed of one output: the first 64 bits of SHA-256 over the
+// run's seed, the template and the number of the output.
+func derive(seed uint64, name string, row int) uint64 {
+	b := binary.BigEndian.AppendUint64(nil, seed)
+	b = binary.BigEndian.AppendUint64(b, uint64(int64(row)))
+	sum := sha256.Sum256(append(b, name...))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// query loads the graph and adds the results of the queries to the variables: as
+// sparql_results.<name>, and as <name> where no variable has that name.
+func (j *job) query(ctx context.Context) error {
+	sources, err := graphSources(j.unit, j.template, &j.set)
+	if err != nil {
+		return err
+	}
+	g, err := j.graphs.get(ctx, sources)
+	if err != nil {
+		return j.inlineError(err, sources)
+	}
+	j.data = &dataset{graph: g, options: j.queryOptions()}
+	results := render.NewMap()
+	for _, q := range j.set.queries {
+		value, err := j.data.Query(ctx, q.text)
+		if err != nil {
+			return fault.Wrap(j.template.relocate(err, q.node, 0), fault.KindOf(err), "", fmt.Sprintf("query %q", q.name))
+		}
+		results.Set(q.name, value)
+	}
+	for i := range results.Len() {
+		name, value := results.At(i)
+		setUnset(j.vars, name, value)
+	}
+	j.vars.Set("sparql_results", results)
+	return nil
+}
+
+func (j *job) queryOptions() sparql.Options {
+	o := sparql.Options{
+		File: j.template.name, Base: j.set.base, Prefixes: make(map[string]string, len(j.set.prefixes)),
+		Now: j.options.now(), Seed: derive(j.seed(), j.template.name, -2),
+	}
+	for _, p := range j.set.prefixes {
+		o.Prefixes[p.name] = p.iri
+	}
+	return o
+}
+
+// inlineError gives an error in inline Turtle its line in the template.
+func (j *job) inlineError(err error, sources []source) error {
+	name := errorFile(err)
+	for _, s := range sources {
+		if s.inline != nil && s.name == name {
+			return j.template.relocate(err, s.inline.node, strings.Count(turtleProlog(&j.set), "\n"))
+		}
+	}
+	return err
+}
+
+// rows returns the rows that for_each asks for, by the name of a query or as one.
+func (j *job) rows(ctx context.Context) ([]any, error) {
+	node := j.template.header.forEach
+	results, _ := j.vars.Get("sparql_results")
+	value, ok := results.(*render.Map).Get(j.set.forEach)
+	if !ok {
+		if !strings.ContainsAny(j.set.forEach, "{ \n") {
+			names := results.(*render.Map).Keys(render.InsertionOrder)
+			hint := fault.DidYouMean(j.set.forEach, names)
+			if hint == "" {
+				hint = "name one of the queries under sparql"
+			}
+			return nil, fault.New(fault.Finding, hint, "%s: for_each names query %q, which the template does not have", node.Place, clip(j.set.forEach))
+		}
+		var err error
+		if value, err = j.data.Query(ctx, j.set.forEach); err != nil {
+			return nil, j.template.relocate(err, node, 0)
+		}
+	}
+	rows, ok := value.([]any)
+	if !ok {
+		return nil, fault.New(fault.Finding, "use a SELECT query", "%s: for_each needs rows; its query gives %s", node.Place, render.KindOf(value))
+	}
+	if len(rows) > maxRows {
+		return nil, fault.New(fault.Finding, "narrow the query", "%s: for_each has %d rows; at most %d are rendered", node.Place, len(rows), maxRows)
+	}
+	return rows, nil
+}
+
+// outputs renders one file for each row; a nil row stands for the only output of
+// a template without for_each.
+func (j *job) outputs(ctx context.Context, rows []any) ([]File, error) {
+	var out []File
+	for i, row := range rows {
+		vars := j.vars
+		if row != nil {
+			vars = j.vars.Clone()
+			vars.Set("row", row)
+			if columns, ok := row.(*render.Map); ok {
+				for c := range columns.Len() {
+					name, value := columns.At(c)
+					setUnset(vars, name, value)
+				}
+			}
+		}
+		f, made, err := j.output(ctx, j.engine(j.data, i), vars)
+		if err != nil {
+			return nil, err
+		}
+		if made {
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
+
+// output renders one file, unless `when` or `skip_empty` leave it out.
+func (j *job) output(ctx context.Context, engine *tera.Engine, vars *render.Map) (File, bool, error) {
+	wanted, err := j.wanted(ctx, engine, vars)
+	if err != nil || !wanted {
+		return File{}, false, err
+	}
+	target, where, err := j.target(ctx, engine, vars)
+	if err != nil {
+		return File{}, false, err
+	}
+	body, err := j.text(ctx, engine, j.template.name, j.template.body, vars)
+	if err != nil {
+		return File{}, false, fault.Wrap(j.template.shift(err, j.template.bodyLine-1, 0), fault.KindOf(err), "", "render "+target)
+	}
+	if j.set.skipEmpty && strings.TrimSpace(body) == "" {
+		return File{}, false, nil
+	}
+	content := []byte(body)
+	return File{
+		Path: target, Mode: modeOf(content), Content: content, Template: j.template.name, Where: where,
+		Force: j.set.force, UnlessExists: j.set.unlessExists,
+	}, true, nil
+}
+
+// target renders `to` and puts it below the unit's folder. Without `to` it is the
+// template's name with .out for its last extension.
+func (j *job) target(ctx context.Context, engine *tera.Engine, vars *render.Map) (string, finding.Place, error) {
+	t := j.template
+	to, where := strings.TrimSuffix(path.Base(t.file), path.Ext(t.file))+".out", t.place(1)
+	if n := t.header.to; n != nil {
+		where = n.Place
+		if n.Kind != document.String {
+			return "", where, wrong(n, "a path")
+		}
+		var err error
+		if to, err = j.expand(ctx, engine, n, n.Text, vars); err != nil {
+			return "", where, err
+		}
+	}
+	clean, err := cleanPath(to, j.options.AllowCI)
+	if err != nil {
+		return "", where, refused(where, t.name, to, err)
+	}
+	if folder := j.unit.Output; folder != "" && folder != "." {
+		clean, err = cleanPath(strings.TrimSuffix(folder, "/")+"/"+clean, j.options.AllowCI)
+		if err != nil {
+			return "", where, fault.New(fault.Usage, "name a folder below the root of the tree", "output %.200q of template %s: %w", folder, t.name, err)
+		}
+	}
+	return clean, where, nil
+}
+
+var askQuery = regexp.MustCompile(`(?is)^\s*((PREFIX|BASE)\s.*)?ASK\b.*\{.*\}\s*$`)
+
+// wanted decides `when`: true or false, the name of a query, an ASK query, a text
+// with tags that renders to false or nothing, or an expression.
+func (j *job) wanted(ctx context.Context, engine *tera.Engine, vars *render.Map) (bool, error) {
+	n := j.template.header.when
+	switch {
+	case n == nil:
+		return true, nil
+	case n.Kind == document.Bool:
+		return n.Bool, nil
+	case n.Kind != document.String:
+		return false, wrong(n, "a condition")
+	}
+	results, _ := vars.Get("sparql_results")
+	if value, ok := results.(*render.Map).Get(n.Text); ok {
+		return truthy(value), nil
+	}
+	if askQuery.MatchString(n.Text) {
+		text, err := j.expand(ctx, engine, n, n.Text, vars)
+		if err != nil {
+			return false, err
+		}
+		value, err := j.data.Query(ctx, text)
+		return truthy(value), j.template.relocate(err, n, 0)
+	}
+	condition := n.Text
+	if !strings.Contains(condition, "{{") && !strings.Contains(condition, "{%") {
+		condition = "{% if " + condition + " %}true{% endif %}"
+	}
+	text, err := j.expand(ctx, engine, n, condition, vars)
+	text = strings.TrimSpace(text)
+	return text != "" && text != "false", err
+}
+
+func truthy(value any) bool {
+	switch v := value.(type) {
+	case bool:
+		return v
+	case []any:
+		return len(v) > 0
+	default:
+		return value != nil
+	}
+}
+
+// clip shortens what a message quotes.
+func clip(s string) string {
+	if len(s) > 60 {
+		return strings.ToValidUTF8(s[:60], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,262 @@
+package generate
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
+)
+
+// Changes tells what a write did, or would do, by sorted paths.
+type Changes struct {
+	Created, Updated, Removed []string
+	// Unchanged had the new content already.
+	Unchanged []string
+	// Skipped exist and come from templates with unless_exists.
+	Skipped []string
+	// Kept are no longer generated, but were changed by hand, so they stay; and
+	// files changed by hand while an interrupted write waited for its completion.
+	Kept []string
+}
+
+// survey compares a plan with what is in the directory and decides every change.
+type survey struct {
+	root  *os.Root
+	dir   string // as the caller named it, for messages
+	plan  *Plan
+	last  manifest
+	force bool
+
+	changes   []change
+	contents  []*File // of changes; nil for a removal
+	next      manifest
+	report    Changes
+	conflicts []string
+	gone      map[string]bool   // paths that are removed, and the folders above them
+	spelling  map[string]string // of removed files, by folded path
+	plain     map[string]bool   // folders known to be real
+}
+
+func newSurvey(root *os.Root, dir string, plan *Plan, force bool) (*survey, error) {
+	last, err := readManifest(root)
+	if err != nil {
+		return nil, err
+	}
+	s := &survey{
+		root: root, dir: dir, plan: plan, last: last, force: force,
+		next: manifest{Schema: paperSchema, Files: map[string]state.Digest{}},
+		gone: map[string]bool{}, spelling: map[string]string{}, plain: map[string]bool{},
+	}
+	// Removals come first: a folder may have to make room for a file of its name.
+	if err := s.removals(); err != nil {
+		return nil, err
+	}
+	for i := range plan.Files {
+		if err := s.file(&plan.Files[i]); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// conflict returns the error that names the files that are in the way, if any are.
+func (s *survey) conflict() error {
+	if len(s.conflicts) == 0 {
+		return nil
+	}
+	const most = 10
+	shown := s.conflicts[:min(most, len(s.conflicts))]
+	more := ""
+	if n := len(s.conflicts) - len(shown); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return fault.New(fault.Finding, "move your changes elsewhere, or overwrite them with --force",
+		"write to %s: %s%s exist with content that was not generated", s.dir, strings.Join(shown, ", "), more)
+}
+
+func (s *survey) removals() error {
+	planned := make(map[string]bool, len(s.plan.Files))
+	for i := range s.plan.Files {
+		planned[s.plan.Files[i].Path] = true
+	}
+	for name, generated := range s.last.Files {
+		if planned[name] {
+			continue
+		}
+		if err := s.removal(name, generated); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(s.changes, func(a, b change) int { return strings.Compare(a.Path, b.Path) })
+	s.contents = make([]*File, len(s.changes))
+	slices.Sort(s.report.Removed)
+	slices.Sort(s.report.Kept)
+	return nil
+}
+
+func (s *survey) removal(name string, generated state.Digest) error {
+	if info, err := s.root.Lstat(name); err != nil || !info.Mode().IsRegular() || s.parents(name) != nil {
+		return nil // no longer the file that was written: not ours to remove
+	}
+	digest, err := digestAt(s.root, name)
+	if err != nil {
+		return err
+	}
+	if digest != generated {
+		s.report.Kept = append(s.report.Kept, name)
+		return nil
+	}
+	for above := name; above != "."; above = path.Dir(above) {
+		s.gone[above] = true
+	}
+	s.spelling[fold(name)] = name
+	s.report.Removed = append(s.report.Removed, name)
+	s.changes = append(s.changes, change{Path: name, Before: digest})
+	return nil
+}
+
+func (s *survey) file(f *File) error {
+	if err := s.parents(f.Path); err != nil {
+		return err
+	}
+	after := state.DigestOf(f.Content)
+	info, err := s.root.Lstat(f.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotDirectory):
+		s.report.Created = append(s.report.Created, f.Path)
+		s.write(f, "", after)
+		return nil
+	case err != nil:
+		return fmt.Errorf("write to %s: %w", s.dir, err)
+	case info.IsDir() && s.emptied(f.Path), s.respelled(f.Path, info):
+		s.report.Created = append(s.report.Created, f.Path)
+		s.write(f, "", after)
+		return nil
+	case !info.Mode().IsRegular():
+		return s.inTheWay(f.Path, info.Mode())
+	}
+	before, err := digestAt(s.root, f.Path)
+	if err != nil {
+		return fmt.Errorf("write to %s: %w", s.dir, err)
+	}
+	s.existing(f, info.Mode(), before, after)
+	return nil
+}
+
+// existing decides about a regular file that is there already.
+func (s *survey) existing(f *File, mode fs.FileMode, before, after state.Digest) {
+	switch {
+	case before == after && sameMode(mode, f.Mode):
+		s.next.Files[f.Path] = after
+		s.report.Unchanged = append(s.report.Unchanged, f.Path)
+	case f.UnlessExists:
+		s.report.Skipped = append(s.report.Skipped, f.Path)
+	case before == after, before == s.last.Files[f.Path], s.force, f.Force:
+		s.report.Updated = append(s.report.Updated, f.Path)
+		s.write(f, before, after)
+	default:
+		s.conflicts = append(s.conflicts, f.Path)
+		s.write(f, before, after) // for the preview; conflict stops a real write
+	}
+}
+
+func (s *survey) write(f *File, before, after state.Digest) {
+	s.next.Files[f.Path] = after
+	s.changes = append(s.changes, change{Path: f.Path, Before: before, After: after})
+	s.contents = append(s.contents, f)
+}
+
+// parents refuses a path that leads through a link or through a file that stays.
+func (s *survey) parents(name string) error {
+	components := strings.Split(path.Dir(name), "/")
+	for i := range components {
+		folder := strings.Join(components[:i+1], "/")
+		if folder == "." || s.plain[folder] {
+			continue
+		}
+		info, err := s.root.Lstat(folder)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotDirectory), err == nil && info.Mode().IsRegular() && s.gone[folder]:
+			return nil // nothing is there, so nothing below it
+		case err != nil:
+			return fmt.Errorf("write to %s: %w", s.dir, err)
+		case !info.IsDir():
+			return s.inTheWay(folder, info.Mode())
+		}
+		s.plain[folder] = true
+	}
+	return nil
+}
+
+func (s *survey) inTheWay(name string, mode fs.FileMode) error {
+	kind := "a regular file"
+	switch {
+	case mode&fs.ModeSymlink != 0:
+		kind = "a symbolic link"
+	case mode.IsDir():
+		kind = "a folder"
+	case !mode.IsRegular():
+		kind = "a special file"
+	}
+	return fault.New(fault.Finding, "remove or rename it; generated files replace regular files only", "write to %s: %s is %s", s.dir, name, kind)
+}
+
+// respelled reports whether what is at name is a file about to be removed under
+// another spelling, as a file system without case shows it.
+func (s *survey) respelled(name string, info fs.FileInfo) bool {
+	old, ok := s.spelling[fold(name)]
+	if !ok || old == name {
+		return false
+	}
+	other, err := s.root.Lstat(old)
+	return err == nil && os.SameFile(info, other)
+}
+
+// emptied reports whether the folder goes away with the files below it that are
+// about to be removed.
+func (s *survey) emptied(folder string) bool {
+	err := fs.WalkDir(s.root.FS(), folder, func(name string, _ fs.DirEntry, err error) error {
+		if err == nil && !s.gone[name] {
+			err = fs.ErrExist
+		}
+		return err
+	})
+	return err == nil
+}
+
+// sameMode compares what a plan can express: whether the file is executable.
+// Windows keeps no such bit.
+func sameMode(have, want fs.FileMode) bool {
+	return !keepsModes || have&0o100 == want&0o100
+}
+
+// digestAt returns the digest of a regular file, or the empty digest if nothing
+// is there. Anything else is an error.
+func digestAt(root *os.Root, name string) (state.Digest, error) {
+	info, err := root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotDirectory):
+		return "", nil
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is not a regular file (%s)", name, info.Mode().Type())
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	hasher := state.NewHasher()
+	if _, err := io.Copy(hasher, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	return hasher.Digest(), nil
+}

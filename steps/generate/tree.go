@@ -1,0 +1,184 @@
+package generate
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
+)
+
+// tree is a file system in memory: a plan to be packed, or an unpacked package.
+// It holds regular files; folders follow from their paths.
+type tree struct {
+	files   map[string]*treeFile
+	folders map[string][]fs.DirEntry // sorted by name
+}
+
+type treeFile struct {
+	name    string // of the last component
+	content []byte
+	mode    fs.FileMode
+}
+
+func newTree() *tree {
+	return &tree{files: map[string]*treeFile{}, folders: map[string][]fs.DirEntry{}}
+}
+
+func (t *tree) add(name string, content []byte, mode fs.FileMode) {
+	t.files[name] = &treeFile{path.Base(name), content, mode}
+}
+
+// index builds the folders; no file is added afterwards.
+func (t *tree) index() {
+	t.folders["."] = nil
+	for name, f := range t.files {
+		folder := t.enter(path.Dir(name))
+		t.folders[folder] = append(t.folders[folder], fs.FileInfoToDirEntry(treeInfo{f}))
+	}
+	for _, entries := range t.folders {
+		slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	}
+}
+
+// check refuses a path that is both a file and a folder.
+func (t *tree) check() error {
+	for _, folder := range slices.Sorted(maps.Keys(t.folders)) {
+		if t.files[folder] != nil {
+			return fault.New(fault.Finding, "", "entry %.200q is both a file and a folder", folder)
+		}
+	}
+	return nil
+}
+
+func (t *tree) enter(folder string) string {
+	if _, ok := t.folders[folder]; !ok {
+		t.folders[folder] = nil
+		parent := t.enter(path.Dir(folder))
+		entry := fs.FileInfoToDirEntry(treeInfo{&treeFile{name: path.Base(folder), mode: fs.ModeDir | 0o755}})
+		t.folders[parent] = append(t.folders[parent], entry)
+	}
+	return folder
+}
+
+// Open implements [fs.FS].
+func (t *tree) Open(name string) (fs.File, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	if f, ok := t.files[name]; ok {
+		return &openFile{treeInfo{f}, bytes.NewReader(f.content)}, nil
+	}
+	if entries, ok := t.folders[name]; ok {
+		return &openFolder{treeInfo{&treeFile{name: path.Base(name), mode: fs.ModeDir | 0o755}}, entries}, nil
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
+type treeInfo struct{ f *treeFile }
+
+func (i treeInfo) Name() string       { return i.f.name }
+func (i treeInfo) Size() int64        { return int64(len(i.f.content)) }
+func (i treeInfo) Mode() fs.FileMode  { return i.f.mode }
+func (i treeInfo) ModTime() time.Time { return time.Unix(0, 0) }
+func (i treeInfo) IsDir() bool        { return i.f.mode.IsDir() }
+func (i treeInfo) Sys() any           { return nil }
+
+type openFile struct {
+	info treeInfo
+	*bytes.Reader
+}
+
+func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *openFile) Close() error               { return nil }
+
+type openFolder struct {
+	info treeInfo
+	left []fs.DirEntry
+}
+
+func (f *openFolder) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *openFolder) Close() error               { return nil }
+func (f *openFolder) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: f.info.Name(), Err: errors.New("is a folder")}
+}
+
+// ReadDir implements [fs.ReadDirFile].
+func (f *openFolder) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n <= 0 || n > len(f.left) {
+		if n > 0 && len(f.left) == 0 {
+			return nil, io.EOF
+		}
+		n = len(f.left)
+	}
+	out := slices.Clone(f.left[:n])
+	f.left = f.left[n:]
+	return out, nil
+}
+
+// pack writes the plan as the artifact that later phases read.
+func (p *Plan) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, err error) {
+	t := newTree()
+	for _, f := range p.Files {
+		t.add(f.Path, f.Content, f.Mode)
+	}
+	t.index()
+	w, err := blobs.Create(ctx, state.MediaTypeTree)
+	if err != nil {
+		return state.Artifact{}, err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := state.Pack(ctx, w, t, nil); err != nil {
+		return state.Artifact{}, err
+	}
+	return w.Commit(state.ArtifactTree)
+}
+
+// maxEntries bounds the entries of one package.
+const maxEntries = 20_000
+
+// unpack reads a tree made by [state.Pack] into memory. The archive may have at
+// most [state.MaxInline] bytes, so its contents are bounded by that too.
+func unpack(archive []byte) (*tree, error) {
+	t := newTree()
+	left := int64(state.MaxInline) // a sparse entry unpacks to more than it takes in the archive
+	reader := tar.NewReader(bytes.NewReader(archive))
+	for n := 0; ; n++ {
+		header, err := reader.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			t.index()
+			return t, t.check()
+		case err != nil:
+			return nil, fault.New(fault.Finding, "", "archive is damaged at entry %d: %w", n+1, err)
+		case n >= maxEntries:
+			return nil, fault.New(fault.Finding, "", "archive has more than %d entries", maxEntries)
+		case header.Typeflag == tar.TypeDir:
+			continue
+		case header.Typeflag != tar.TypeReg:
+			return nil, fault.New(fault.Finding, "", "entry %.200q is neither a file nor a folder", header.Name)
+		case header.Name == "." || !fs.ValidPath(header.Name) || strings.Contains(header.Name, `\`):
+			return nil, fault.New(fault.Finding, "", "archive has an entry with the unsafe path %.200q", header.Name)
+		case t.files[header.Name] != nil:
+			return nil, fault.New(fault.Finding, "", "entry %.200q occurs twice", header.Name)
+		}
+		if left -= header.Size; left < 0 {
+			return nil, fault.New(fault.Finding, "", "archive unpacks to more than %d bytes", state.MaxInline)
+		}
+		content, err := io.ReadAll(reader)
+		if err != nil {
+			return nil, fmt.Errorf("unpack %s: %w", header.Name, err)
+		}
+		t.add(header.Name, content, 0o644)
+	}
+}

@@ -1,0 +1,334 @@
+package generate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+)
+
+// maxWorkers bounds how many files are rendered or staged at once (spec B4, N-20).
+const maxWorkers = 8
+
+const keepsModes = runtime.GOOS != "windows"
+
+// errNotDirectory is what a path through a regular file gives.
+var errNotDirectory error = syscall.ENOTDIR
+
+// Locker takes the kernel lock of the file at path, waiting until it is free or
+// ctx ends, and returns what releases it.
+type Locker func(ctx context.Context, path string) (release func() error, err error)
+
+// WriteOptions say how a plan meets what is there already.
+type WriteOptions struct {
+	// Force overwrites files that were changed by hand.
+	Force bool
+	// Lock keeps two writes to one directory apart; nil means that the caller does.
+	Lock Locker
+}
+
+// Write puts the files of plan below dir, which is made if it does not exist. All
+// or nothing: new contents are staged beside the targets, a journal is synced,
+// then each file is renamed into place; a failure takes everything back, and
+// after a kill [Recover], which every Write begins with, finishes.
+//
+// A file whose content is not what the last write left is not touched: without
+// Force that is an error of kind fault.Finding that names it. Files of the last
+// write that the plan no longer has are removed, unless they were changed by
+// hand. Links are never followed and never replaced.
+func Write(ctx context.Context, dir string, plan *Plan, opts WriteOptions) (_ Changes, err error) {
+	if err := plan.check(); err != nil {
+		return Changes{}, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return Changes{}, unwritable(dir, err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Changes{}, unwritable(dir, err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	if err := makeWorkDir(root, dir); err != nil {
+		return Changes{}, err
+	}
+	release, err := lock(ctx, dir, opts.Lock)
+	if err != nil {
+		return Changes{}, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	kept, err := recoverLocked(root, dir)
+	if err != nil {
+		return Changes{}, err
+	}
+	s, err := newSurvey(root, dir, plan, opts.Force)
+	if err != nil {
+		return Changes{}, err
+	}
+	if err := s.conflict(); err != nil {
+		return Changes{}, err
+	}
+	if err := s.commit(ctx); err != nil {
+		return Changes{}, err
+	}
+	s.report.Kept = append(s.report.Kept, kept...)
+	return s.report, nil
+}
+
+// Recover finishes what a killed [Write] to dir left: it completes the write if
+// all of it had been staged, and removes its traces if not. With nothing to do it
+// changes nothing. It returns the files that it left alone because they were
+// changed by hand in the meantime.
+func Recover(ctx context.Context, dir string, lockWith Locker) (kept []string, err error) {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, unwritable(dir, err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	if _, err := root.Lstat(workDir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err := makeWorkDir(root, dir); err != nil {
+		return nil, err
+	}
+	release, err := lock(ctx, dir, lockWith)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	return recoverLocked(root, dir)
+}
+
+// Diff writes to w what [Write] would change below dir, as a unified diff, and
+// changes nothing. Where Write would refuse, Diff returns the same error, after
+// the diff if it could be made.
+func Diff(ctx context.Context, w io.Writer, dir string, plan *Plan, opts WriteOptions) (err error) {
+	if err := plan.check(); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return diffNew(ctx, w, plan)
+	}
+	if err != nil {
+		return unwritable(dir, err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	s, err := newSurvey(root, dir, plan, opts.Force)
+	if err != nil {
+		return err
+	}
+	for i, c := range s.changes {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := s.diff(w, c, s.contents[i]); err != nil {
+			return err
+		}
+	}
+	return s.conflict()
+}
+
+func diffNew(ctx context.Context, w io.Writer, plan *Plan) error {
+	for _, f := range plan.Files {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := unified(w, "", f.Path, nil, f.Content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *survey) diff(w io.Writer, c change, f *File) error {
+	var before, after []byte
+	var oldName, newName string
+	if c.Before != "" {
+		var err error
+		if before, err = s.root.ReadFile(c.Path); err != nil {
+			return fmt.Errorf("compare with %s: %w", s.dir, err)
+		}
+		oldName = c.Path
+	}
+	if f != nil {
+		after, newName = f.Content, f.Path
+	}
+	if oldName == newName && bytes.Equal(before, after) {
+		_, err := fmt.Fprintf(w, "mode of %s changes to %04o\n", c.Path, f.Mode.Perm())
+		return err
+	}
+	return unified(w, oldName, newName, before, after)
+}
+
+func unwritable(dir string, err error) error {
+	return fault.New(fault.Unavailable, "check that it is a directory you may write to", "write to %s: %w", dir, err)
+}
+
+// makeWorkDir makes the folder for stage and journal and refuses links in its place.
+func makeWorkDir(root *os.Root, dir string) error {
+	for _, name := range []string{".ggen", workDir} {
+		if err := root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return unwritable(dir, err)
+		}
+		info, err := root.Lstat(name)
+		if err != nil {
+			return unwritable(dir, err)
+		}
+		if !info.IsDir() {
+			return fault.New(fault.Finding, "remove it", "write to %s: %s is not a folder", dir, name)
+		}
+	}
+	return nil
+}
+
+func lock(ctx context.Context, dir string, take Locker) (release func() error, err error) {
+	if take == nil {
+		return func() error { return nil }, nil
+	}
+	release, err = take(ctx, filepath.Join(dir, filepath.FromSlash(lockFile)))
+	return release, outside(ctx, err, "wait for the other run to end", "lock "+dir)
+}
+
+// outside is the error for something outside that was missing, unless the run was
+// cancelled.
+func outside(ctx context.Context, err error, hint, doing string) error {
+	kind := fault.Unavailable
+	if ctx.Err() != nil {
+		kind = fault.KindOf(context.Cause(ctx))
+	}
+	return fault.Wrap(err, kind, hint, doing)
+}
+
+// commit stages everything, writes the journal and carries it out.
+func (s *survey) commit(ctx context.Context) (err error) {
+	if len(s.changes) == 0 {
+		return s.commitManifest()
+	}
+	if err := s.stage(ctx); err != nil {
+		return errors.Join(outside(ctx, err, "", "write to "+s.dir), sweep(s.root))
+	}
+	j := journal{Schema: paperSchema, Direction: forward, Changes: s.changes, Manifest: s.next}
+	if err := writePaper(s.root, journalFile, j); err != nil {
+		return errors.Join(unwritable(s.dir, err), sweep(s.root))
+	}
+	_, err = carryOut(s.root, s.dir, j, false)
+	return err
+}
+
+// commitManifest records the manifest of a write that changed no file, if it differs.
+func (s *survey) commitManifest() error {
+	if equalManifests(s.last, s.next) {
+		return nil
+	}
+	if err := writePaper(s.root, manifestFile, s.next); err != nil {
+		return unwritable(s.dir, err)
+	}
+	return nil
+}
+
+func equalManifests(a, b manifest) bool {
+	if len(a.Files) != len(b.Files) {
+		return false
+	}
+	for name, digest := range a.Files {
+		if b.Files[name] != digest {
+			return false
+		}
+	}
+	return true
+}
+
+// stage writes and syncs the new contents, and backs up the old ones.
+func (s *survey) stage(ctx context.Context) error {
+	for _, name := range []string{stageDir, backupDir} {
+		if err := s.root.Mkdir(name, 0o755); err != nil {
+			return err
+		}
+	}
+	err := inParallel(ctx, len(s.changes), func(_ context.Context, i int) error {
+		if f := s.contents[i]; f != nil {
+			if err := writeSynced(s.root, stageName(i), f.Content, f.Mode); err != nil {
+				return fmt.Errorf("stage %s: %w", f.Path, err)
+			}
+		}
+		if s.changes[i].Before == "" {
+			return nil
+		}
+		return s.backUp(i)
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncDir(s.root, stageDir), syncDir(s.root, backupDir))
+}
+
+// backUp keeps the present file under a second name; where the file system has
+// no hard links, as a copy.
+func (s *survey) backUp(i int) error {
+	name := s.changes[i].Path
+	if err := s.root.Link(name, backupName(i)); err == nil {
+		return nil
+	}
+	info, err := s.root.Lstat(name)
+	if err != nil {
+		return fmt.Errorf("back up %s: %w", name, err)
+	}
+	content, err := s.root.ReadFile(name)
+	if err == nil {
+		err = writeSynced(s.root, backupName(i), content, info.Mode().Perm())
+	}
+	if err != nil {
+		return fmt.Errorf("back up %s: %w", name, err)
+	}
+	return nil
+}
+
+// inParallel calls do for 0 to n-1 with at most [maxWorkers] at once. The error
+// is that of the lowest index that failed, so it does not depend on timing; after
+// a failure no index above it is begun.
+func inParallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, n)
+	var mu sync.Mutex
+	next, stop := 0, n
+	take := func() (int, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next >= stop || ctx.Err() != nil {
+			return 0, false
+		}
+		next++
+		return next - 1, true
+	}
+	var group sync.WaitGroup
+	for range min(maxWorkers, n) {
+		group.Go(func() {
+			for i, ok := take(); ok; i, ok = take() {
+				if errs[i] = do(ctx, i); errs[i] != nil {
+					mu.Lock()
+					stop = min(stop, i)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	group.Wait()
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		return errs[i]
+	}
+	return context.Cause(ctx)
+}
