@@ -53,7 +53,7 @@ func (t *tool) keygen(ctx context.Context) (made bool, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	return true, t.call(ctx, runTimeout, t.out, os.Stderr, "validate", "keygen", "--output", t.trust)
+	return true, t.call(ctx, runTimeout, t.out, os.Stderr, "validate", "keygen", "--output-dir", t.trust)
 }
 
 // run takes the project through all phases. The code is ours, so the demo may

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -295,4 +296,29 @@ func Version() string {
 		return "(devel)"
 	}
 	return info.Main.Version
+}
+
+// maxFile bounds the files that [App.ReadFile] reads, in bytes.
+const maxFile = 256 << 20
+
+// ReadFile reads a file that the user named; a missing one is a mistake of the call.
+func (a *App) ReadFile(what, path string) (_ []byte, err error) {
+	doing := "read " + what
+	f, err := os.Open(a.Abs(path))
+	if err != nil {
+		kind := fault.Unavailable
+		if errors.Is(err, fs.ErrNotExist) {
+			kind = fault.Usage
+		}
+		return nil, fault.Wrap(err, kind, "name a file that can be read", doing)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", doing)
+	}
+	if len(b) > maxFile {
+		return nil, fault.New(fault.Usage, "", "%s: %s has more than %d bytes", doing, path, maxFile)
+	}
+	return b, nil
 }

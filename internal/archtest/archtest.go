@@ -106,7 +106,7 @@ var importers = map[string][]string{
 	"github.com/landlock-lsm/go-landlock":               {"internal/sandbox/embedded"},
 	"golang.org/x/sys":                                  {"internal/sandbox", "internal/router", "internal/supervisor", "internal/target/local"},
 	"golang.org/x/term":                                 {"internal/terminal"},
-	"github.com/rogpeppe/go-internal":                   {"actions"},
+	"github.com/rogpeppe/go-internal":                   {"internal/app/apptest", "actions"},
 }
 
 // forbidden are libraries that nobody may import.

@@ -23,7 +23,7 @@ import (
 type Step interface {
 	Phase() phase.Name
 	// Key returns what the result depends on besides the state, or nil if the
-	// phase must always run.
+	// phase must run now. It is asked again when the phase has run.
 	Key(ctx context.Context, in state.State) (map[string]string, error)
 	// Run returns one result. It may return a result and an error of kind
 	// fault.Finding: a failed check leaves its report.
@@ -155,6 +155,11 @@ func (r *Runner) run(ctx context.Context, chain state.State, step Step, key stat
 	report.Link, report.Summary = link, result.Evidence.Summary
 	if err == nil && result.Entry.Outcome == state.Failed {
 		err = fault.New(fault.Internal, "", "phase %s failed and did not say why", step.Phase())
+	}
+	if err == nil && key == "" {
+		// A phase that had to run because it would change what it reads, a lock
+		// file, has a key now that it has run.
+		key, err = r.key(ctx, chain, step)
 	}
 	if err == nil && key != "" {
 		err = r.Store.Remember(ctx, key, link.Digest)

@@ -125,6 +125,26 @@ func TestResume(t *testing.T) {
 	expect("no key", reports, true, false)
 }
 
+// TestKeyAfterRun: a phase that makes its own key by running is found the next time.
+func TestKeyAfterRun(t *testing.T) {
+	t.Parallel()
+	r := newRunner(t)
+	s := &locking{step{name: phase.Market, content: "m"}}
+	for i, want := range []bool{false, true} {
+		_, reports, err := r.Run(t.Context(), nil, s)
+		if err != nil || reports[0].Cached != want {
+			t.Errorf("run %d: cached %v, want %v, %v", i+1, reports[0].Cached, want, err)
+		}
+	}
+}
+
+type locking struct{ step }
+
+func (l *locking) Run(ctx context.Context, in state.State, blobs state.Blobs) (state.Result, error) {
+	l.key = "lock file written"
+	return l.step.Run(ctx, in, blobs)
+}
+
 func TestSameInputsSameDigests(t *testing.T) {
 	t.Parallel()
 	var heads [2]state.Digest

@@ -80,7 +80,8 @@ func (t *Terminal) Event(name, status, message string) {
 		return
 	}
 	elapsed := t.opts.Now().Sub(t.opts.Start).Seconds()
-	t.printf("%6.1fs %-15s %s  %s\n", elapsed, name, t.paint(statusColor(status), fmt.Sprintf("%-9s", status)), Clean(message))
+	line := fmt.Sprintf("%6.1fs %-15s %s  %s", elapsed, name, t.paint(statusColor(status), fmt.Sprintf("%-9s", status)), Clean(message))
+	t.printf("%s\n", strings.TrimRight(line, " "))
 }
 
 // PhaseDone writes the progress line of a phase that ended.
@@ -110,7 +111,7 @@ func (t *Terminal) Final(ok bool, verdict string, total time.Duration, rows []Ro
 		if r.Outcome != state.Passed {
 			note = t.paint(boldRed, t.shape("✗", "FAIL")) + " " + note
 		}
-		fmt.Fprintf(&b, "  %-15s %7s  %s\n", r.Name, Seconds(r.Duration), note)
+		b.WriteString(strings.TrimRight(fmt.Sprintf("  %-15s %7s  %s", r.Name, Seconds(r.Duration), note), " ") + "\n")
 	}
 	if len(below) > 0 {
 		b.WriteByte('\n')

@@ -122,7 +122,7 @@ func TestKilledAtAnyTimeUnderLoad(t *testing.T) {
 	}
 	survived := 0
 	for n := 1; n <= 80 && survived < 3; n++ {
-		cmd := exec.Command(self, "deploy", dir, listen, fmt.Sprintf("v%d", n), "0", servicePath)
+		cmd := exec.Command(self, "deploy", dir, listen, fmt.Sprintf("v%d", n), "0", servicePath, "15s")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -185,13 +185,13 @@ func TestAfterPowerFailure(t *testing.T) {
 
 // die runs a deploy in another process that is killed at its n-th boundary, and
 // reports whether it survived.
-func die(t *testing.T, verb, dir, listen, version string, n int) bool {
+func die(t *testing.T, verb, dir, listen, version string, n int, leaseTTL string) bool {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, verb, dir, listen, version, fmt.Sprint(n), servicePath)
+	cmd := exec.Command(self, verb, dir, listen, version, fmt.Sprint(n), servicePath, leaseTTL)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	err = cmd.Run()
@@ -219,9 +219,9 @@ func TestKilledAnywhereUnderLoad(t *testing.T) {
 			t.Fatal("no run survives")
 		}
 		version := fmt.Sprintf("v%d", n)
-		survived := die(t, "deploy", dir, listen, version, n)
+		survived := die(t, "deploy", dir, listen, version, n, "15s")
 		if !survived && n%3 == 0 {
-			die(t, "resume", dir, listen, version, 1+n%4)
+			die(t, "resume", dir, listen, version, 1+n%4, "15s")
 		}
 		o, err := s.Resume(t.Context())
 		if err != nil {
@@ -263,7 +263,7 @@ func TestRouterAloneTakesBack(t *testing.T) {
 	var at int
 	for n := 1; at == 0; n++ {
 		version := fmt.Sprintf("v%d", n)
-		if die(t, "deploy", dir, listen, version, n) {
+		if die(t, "deploy", dir, listen, version, n, "3s") {
 			t.Fatal("no kill left the traffic switched")
 		}
 		if served(t, listen) == version {

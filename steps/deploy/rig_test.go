@@ -20,7 +20,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ultrafast-ci/ultrafast/internal/lock"
 	"github.com/ultrafast-ci/ultrafast/internal/router"
 	"github.com/ultrafast-ci/ultrafast/internal/supervisor"
 	"github.com/ultrafast-ci/ultrafast/internal/target/local"
@@ -91,7 +90,12 @@ func deployAndDie(verb string, args []string) int {
 		panic(err)
 	}
 	servicePath = args[4]
+	leaseTTL, err := time.ParseDuration(args[5])
+	if err != nil {
+		panic(err)
+	}
 	step, in, blobs := newStep(dir, listen, version, "good")
+	step.Target = newTarget(dir, listen, leaseTTL)
 	step.Boundary = func(string) {
 		if killAt--; killAt == 0 {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -191,20 +195,13 @@ type clock struct{}
 func (clock) Now() time.Time { return time.Now() }
 
 // newTarget is the local target wired as a door wires it.
-func newTarget(dir, listen string) *local.Target {
+func newTarget(dir, listen string, leaseTTL time.Duration) *local.Target {
 	self, err := os.Executable()
 	if err != nil {
 		panic(err)
 	}
 	lt, err := local.New(local.Options{
 		Dir: dir, Listen: listen, Images: images{},
-		Lock: func(path, note string) (func() error, error) {
-			l, err := lock.Try(path)
-			if err != nil {
-				return nil, err
-			}
-			return l.Release, l.Note(note)
-		},
 		RouterArgv: func(l local.RouterLaunch) []string {
 			return []string{self, "router", l.Listen, l.AdminSocket, l.StateDir}
 		},
@@ -212,7 +209,7 @@ func newTarget(dir, listen string) *local.Target {
 		EncodeSpec:     func(l local.Launch) ([]byte, error) { return supervisor.Spec(l).Encode() },
 		Router:         func(socket string) local.Router { return router.NewClient(socket) },
 		Supervisor:     func(socket, record string) local.Supervisor { return supervisor.NewClient(socket, record) },
-		LeaseTTL:       3 * time.Second,
+		LeaseTTL:       leaseTTL,
 	})
 	if err != nil {
 		panic(err)
@@ -231,7 +228,7 @@ func newStep(dir, listen, version, mode string) (deploy.Step, state.State, state
 		Phase: phase.Cleanroom, Outcome: state.Passed, Artifacts: []state.Artifact{image}, Cleanroom: &state.Cleanroom{Image: image.Digest},
 	}}}
 	return deploy.Step{
-		Environment: "staging", Dir: dir, Target: newTarget(dir, listen), Verifier: trust{}, Holder: "test " + version, Clock: clock{},
+		Environment: "staging", Dir: dir, Target: newTarget(dir, listen, 0), Verifier: trust{}, Holder: "test " + version, Clock: clock{},
 		Service: deploy.Service{
 			Smoke:         []deploy.Smoke{{Path: "/version", Contains: version}, {Path: "/smoke"}},
 			HealthTimeout: 10 * time.Second, StopTimeout: 2 * time.Second, DrainTimeout: 5 * time.Second,

@@ -10,7 +10,6 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/attest"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
-	"github.com/ultrafast-ci/ultrafast/internal/lock"
 	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/internal/policy"
 	"github.com/ultrafast-ci/ultrafast/internal/router"
@@ -28,7 +27,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*deploy.Step, erro
 	if o.TrustRoot == "" {
 		return nil, fault.New(fault.Usage, "name a file outside the workspace, as `ultrafast-validate keygen` writes one", "no --trust-root was given")
 	}
-	root, err := ReadTrustRoot(a.Abs(o.TrustRoot))
+	root, err := ReadTrustRoot(a, o.TrustRoot)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +111,6 @@ func newTarget(a *app.App, project *config.Project, o Options, dir string) (*loc
 	}
 	return local.New(local.Options{
 		Dir: dir, Listen: listen, Images: oci.Client{}, Log: a.Log,
-		Lock: tryLock,
 		RouterArgv: func(l local.RouterLaunch) []string {
 			return append(again[:len(again):len(again)], "router", "run", "--listen", l.Listen, "--admin-socket", l.AdminSocket, "--state-dir", l.StateDir)
 		},
@@ -123,37 +121,17 @@ func newTarget(a *app.App, project *config.Project, o Options, dir string) (*loc
 	})
 }
 
-func tryLock(path, note string) (func() error, error) {
-	held, err := lock.Try(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := held.Note(note); err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "", "lock "+path)
-	}
-	return held.Release, nil
-}
-
 // TrustRoot decides by the keys and the policy of a file.
 type TrustRoot struct {
 	keys   []attest.PublicKey
 	policy state.Digest
 }
 
-const maxTrustRoot = 1 << 20
-
 // ReadTrustRoot reads the file that names keys and policy.
-func ReadTrustRoot(path string) (*TrustRoot, error) {
-	info, err := os.Stat(path)
+func ReadTrustRoot(a *app.App, path string) (*TrustRoot, error) {
+	b, err := a.ReadFile("trust root", path)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Usage, "name the file that `ultrafast-validate keygen` wrote", "trust root")
-	}
-	if info.Size() > maxTrustRoot {
-		return nil, fault.New(fault.Usage, "", "trust root %s has %d bytes; at most %d are read", path, info.Size(), maxTrustRoot)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "", "trust root")
+		return nil, err
 	}
 	root, err := policy.ParseTrustRoot(path, b)
 	if err != nil {

@@ -32,7 +32,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 		Log:   a.Log,
 	}
 	if o.VarsFile != "" {
-		vars, err := readVars(a.Abs(o.VarsFile))
+		vars, err := readVars(a, o.VarsFile)
 		if err != nil {
 			return nil, err
 		}
@@ -158,15 +158,9 @@ func readAll(r io.Reader, doing string) ([]byte, error) {
 	return b, nil
 }
 
-// readVars reads variables from a file, by its name: .toml, .json or YAML.
-func readVars(path string) (vars map[string]any, err error) {
-	doing := "read variables from " + path
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "", doing)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	b, err := readAll(f, doing)
+// readVars reads variables from a file: TOML by its name, else YAML or JSON.
+func readVars(a *app.App, path string) (vars map[string]any, err error) {
+	b, err := a.ReadFile("variables", path)
 	if err != nil {
 		return nil, err
 	}

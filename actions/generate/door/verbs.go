@@ -3,20 +3,15 @@ package door
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
-	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/generate"
 )
 
@@ -96,7 +91,7 @@ func (*Query) Help() string {
 
 // Run prints the result.
 func (q *Query) Run(ctx context.Context, a *app.App) error {
-	text, err := readFile(a, q.Query)
+	text, err := a.ReadFile("query", q.Query)
 	if err != nil {
 		return err
 	}
@@ -105,7 +100,7 @@ func (q *Query) Run(ctx context.Context, a *app.App) error {
 		return query.Check()
 	}
 	add := func(graph, file string) error {
-		data, err := readFile(a, file)
+		data, err := a.ReadFile("graph", file)
 		query.Documents = append(query.Documents, generate.Document{Name: file, Text: bytes.NewReader(data), Base: q.base(a, file), Graph: graph})
 		return err
 	}
@@ -143,13 +138,13 @@ type Render struct {
 
 // Run prints what the template gives, byte for byte.
 func (r *Render) Run(ctx context.Context, a *app.App) error {
-	source, err := readFile(a, r.Template)
+	source, err := a.ReadFile("template", r.Template)
 	if err != nil {
 		return err
 	}
 	body := generate.Body{Name: filepath.Base(r.Template), Source: string(source)}
 	if r.VarsFile != "" {
-		if body.Vars, err = readFile(a, r.VarsFile); err != nil {
+		if body.Vars, err = a.ReadFile("variables", r.VarsFile); err != nil {
 			return err
 		}
 	}
@@ -159,17 +154,4 @@ func (r *Render) Run(ctx context.Context, a *app.App) error {
 		}
 	}
 	return body.Render(ctx, a.Stdout)
-}
-
-func readFile(a *app.App, path string) (_ []byte, err error) {
-	f, err := os.Open(a.Abs(path))
-	if err != nil {
-		kind := fault.Unavailable
-		if errors.Is(err, fs.ErrNotExist) {
-			kind = fault.Usage
-		}
-		return nil, fault.Wrap(err, kind, "", "read "+path)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return readAll(io.Reader(f), "read "+path)
 }

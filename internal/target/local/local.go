@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ultrafast-ci/ultrafast/internal/lock"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 	"github.com/ultrafast-ci/ultrafast/steps/target"
@@ -78,9 +79,6 @@ type Options struct {
 	// Listen is the address for users, "host:port".
 	Listen string
 	Images Unpacker
-	// Lock takes the kernel lock at path without waiting and leaves note for
-	// others. The error of a taken lock includes the note.
-	Lock func(path, note string) (release func() error, err error)
 	// RouterArgv and SupervisorArgv are the commands whose processes run the router
 	// and the supervisor of the specification in a file. They report on their
 	// standard output by [Report].
@@ -212,10 +210,13 @@ func (t *Target) Acquire(_ context.Context, holder string) (target.Session, erro
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return nil, fault.New(fault.Unavailable, "", "deploy directory: %w", err)
 	}
-	release, err := t.o.Lock(filepath.Join(t.dir, "lock"), holder)
+	held, err := lock.Try(filepath.Join(t.dir, "lock"))
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "wait until that run is over, then run again",
 			fmt.Sprintf("environment in %s is being changed by another run", t.dir))
 	}
-	return &session{t: t, holder: holder, unlock: release, lost: make(chan struct{})}, nil
+	if err := held.Note(holder); err != nil {
+		return nil, errors.Join(fault.New(fault.Unavailable, "", "deploy directory: %w", err), held.Release())
+	}
+	return &session{t: t, holder: holder, unlock: held.Release, lost: make(chan struct{})}, nil
 }

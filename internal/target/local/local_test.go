@@ -22,7 +22,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ultrafast-ci/ultrafast/internal/lock"
 	"github.com/ultrafast-ci/ultrafast/internal/router"
 	"github.com/ultrafast-ci/ultrafast/internal/supervisor"
 	"github.com/ultrafast-ci/ultrafast/internal/target/local"
@@ -133,14 +132,6 @@ func newImage(t *testing.T, version string, b targettest.Behaviour) (state.Diges
 	}
 }
 
-func takeLock(path, note string) (func() error, error) {
-	l, err := lock.Try(path)
-	if err != nil {
-		return nil, err
-	}
-	return l.Release, l.Note(note)
-}
-
 func options(t *testing.T, listen string) local.Options {
 	t.Helper()
 	self, err := os.Executable()
@@ -148,7 +139,7 @@ func options(t *testing.T, listen string) local.Options {
 		t.Fatal(err)
 	}
 	return local.Options{
-		Dir: filepath.Join(t.TempDir(), "env"), Listen: listen, Images: images{user: "65532:65532"}, Lock: takeLock,
+		Dir: filepath.Join(t.TempDir(), "env"), Listen: listen, Images: images{user: "65532:65532"},
 		RouterArgv: func(l local.RouterLaunch) []string {
 			return []string{self, "router", l.Listen, l.AdminSocket, l.StateDir}
 		},
