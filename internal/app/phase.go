@@ -156,6 +156,7 @@ func (a *App) show(chain *Chain, reports []pipeline.Report, run Run, err error) 
 	if run.Below != nil && err == nil {
 		below = run.Below()
 	}
+	below = append(below, isolation(reports)...)
 	if result.State != "" {
 		below = append(below, [2]string{"state", result.State})
 	}
@@ -163,6 +164,27 @@ func (a *App) show(chain *Chain, reports []pipeline.Report, run Run, err error) 
 	if a.Output != "json" && err == nil && result.State != "" && a.Platform.Name() == "local" {
 		fmt.Fprintln(a.Stdout, result.State)
 	}
+}
+
+// isolation says in what isolation phases ran code, and why not in full: never
+// silently in a weaker one.
+func isolation(reports []pipeline.Report) [][2]string {
+	var lines [][2]string
+	for _, r := range reports {
+		for _, ev := range r.Link.Evidence {
+			level := ev.Facts["isolation.level"]
+			if ev.Kind != state.KindRun || level == "" {
+				continue
+			}
+			text := fmt.Sprintf("%s for %s", level, r.Phase)
+			if why := ev.Facts["isolation.why"]; why != "" {
+				text += ": " + why
+			}
+			lines = append(lines, [2]string{"isolation", text})
+			break
+		}
+	}
+	return lines
 }
 
 func row(r pipeline.Report) terminal.Row {

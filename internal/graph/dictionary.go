@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"fmt"
 	"hash/maphash"
 	"strings"
 )
@@ -216,6 +215,3 @@ func (d *Dictionary) grow() {
 		d.insert(d.hash(e.kind, e.aux, e.value), uint32(i+1))
 	}
 }
-
-// String describes the dictionary for a debugger.
-func (d *Dictionary) String() string { return fmt.Sprintf("dictionary of %d terms", d.Len()) }

@@ -23,12 +23,11 @@ type Builder struct {
 	// repeated ones; 0 means [MaxTriples].
 	MaxTriples int
 
-	dict    *Dictionary
-	deflt   []triple
-	named   map[ID][]triple
-	names   []ID // in order of first mention
-	added   int
-	current ID
+	dict  *Dictionary
+	deflt []triple
+	named map[ID][]triple
+	names []ID // in order of first mention
+	added int
 }
 
 // NewBuilder returns an empty builder.

@@ -78,6 +78,32 @@ func blanks(s string) string {
 	}, s)
 }
 
+// IsNameStart is PN_CHARS_BASE of the grammars of Turtle and SPARQL (Turtle 1.1,
+// section 6.5, production [163s]).
+func IsNameStart(r rune) bool {
+	switch {
+	case r < utf8.RuneSelf:
+		return r|0x20 >= 'a' && r|0x20 <= 'z'
+	case r < 0xC0:
+		return false
+	case r <= 0x2FF:
+		return r != 0xD7 && r != 0xF7
+	case r < 0x2000:
+		return r >= 0x370 && r != 0x37E
+	case r < 0x3001:
+		return r == 0x200C || r == 0x200D || r >= 0x2070 && r <= 0x218F || r >= 0x2C00 && r <= 0x2FEF
+	case r <= 0xD7FF:
+		return true
+	}
+	return r >= 0xF900 && r <= 0xFDCF || r >= 0xFDF0 && r <= 0xFFFD || r >= 0x10000 && r <= 0xEFFFF
+}
+
+// IsNameChar is PN_CHARS of the same grammars (production [166s]).
+func IsNameChar(r rune) bool {
+	return IsNameStart(r) || r == '_' || r == '-' || r >= '0' && r <= '9' ||
+		r == 0xB7 || r >= 0x300 && r <= 0x36F || r == 0x203F || r == 0x2040
+}
+
 // wellKnown are the prefixes that prefix.cc and the W3C's own documents give
 // one meaning to. They are never declared silently: they are only suggested.
 var wellKnown = map[string]string{

@@ -192,6 +192,9 @@ func (c *control) commit(epoch uint64) error {
 		return err
 	}
 	c.saved = next
+	// A slow disk must not cost the holder, who waits for it, the lease.
+	c.lease.deadline = time.Now().Add(c.lease.ttl)
+	c.lease.timer.Reset(c.lease.ttl)
 	c.log.Info("weights committed", "epoch", epoch, "weights", weights(next.Stable))
 	return nil
 }

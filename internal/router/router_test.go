@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -532,6 +533,27 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, err := decode(bytes.NewReader(b)); err == nil {
 			newTable().set(s.Stable)
+		}
+	})
+}
+
+// BenchmarkRequest is one request through the router, client and release included.
+func BenchmarkRequest(b *testing.B) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+	defer s.Close()
+	t := newTable()
+	t.set([]target.Backend{{Release: "v1", Weight: 1, Addresses: []string{s.Listener.Addr().String()}}})
+	front := httptest.NewServer(newProxy(t, slog.New(slog.DiscardHandler)))
+	defer front.Close()
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			res, err := client.Get(front.URL)
+			if err != nil {
+				b.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
 		}
 	})
 }

@@ -117,7 +117,7 @@ func (t *Terminal) Final(ok bool, verdict string, total time.Duration, rows []Ro
 		b.WriteByte('\n')
 	}
 	for _, kv := range below {
-		fmt.Fprintf(&b, "  %s  %s\n", t.paint(bold, fmt.Sprintf("%-7s", kv[0])), Clean(kv[1]))
+		fmt.Fprintf(&b, "  %s  %s\n", t.paint(bold, fmt.Sprintf("%-9s", kv[0])), Clean(kv[1]))
 	}
 	t.printf("%s", b.String())
 }

@@ -38,7 +38,7 @@ func TestFinal(t *testing.T) {
   market            0.3 s  cached  2 packages, 2.6 s saved
   cleanroom-test   15.0 s  12 of 12 tests passed
 
-  state    layout:/x@sha256:1
+  state      layout:/x@sha256:1
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -2,6 +2,8 @@ package door
 
 import (
 	"context"
+	"os/signal"
+	"syscall"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/router"
@@ -23,6 +25,7 @@ type RouterRun struct {
 
 // Run serves. It reports on standard output when it is ready.
 func (r *RouterRun) Run(ctx context.Context, a *app.App) error {
+	signal.Ignore(syscall.SIGPIPE) // whoever started it may be gone
 	return router.Run(ctx, router.Options{
 		Listen: r.Listen, AdminSocket: r.AdminSocket, StateDir: r.StateDir, Log: a.Log, Ready: local.Report(a.Stdout),
 	})
@@ -35,6 +38,7 @@ type Supervise struct {
 
 // Run supervises. It reports on standard output when it is ready.
 func (s *Supervise) Run(ctx context.Context, a *app.App) error {
+	signal.Ignore(syscall.SIGPIPE)
 	spec, err := supervisor.ReadSpec(s.Spec)
 	if err != nil {
 		return err

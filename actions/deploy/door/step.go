@@ -1,7 +1,6 @@
 package door
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +17,6 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/deploy"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
-	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
 // NewStep returns the phase as project and options ask for it. The trust root must
@@ -27,7 +25,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*deploy.Step, erro
 	if o.TrustRoot == "" {
 		return nil, fault.New(fault.Usage, "name a file outside the workspace, as `ultrafast-validate keygen` writes one", "no --trust-root was given")
 	}
-	root, err := ReadTrustRoot(a, o.TrustRoot)
+	root, err := readTrustRoot(a, o.TrustRoot)
 	if err != nil {
 		return nil, err
 	}
@@ -121,41 +119,23 @@ func newTarget(a *app.App, project *config.Project, o Options, dir string) (*loc
 	})
 }
 
-// TrustRoot decides by the keys and the policy of a file.
-type TrustRoot struct {
-	keys   []attest.PublicKey
-	policy state.Digest
-}
-
-// ReadTrustRoot reads the file that names keys and policy.
-func ReadTrustRoot(a *app.App, path string) (*TrustRoot, error) {
+// readTrustRoot reads the file that names keys and policy.
+func readTrustRoot(a *app.App, path string) (deploy.Signed, error) {
 	b, err := a.ReadFile("trust root", path)
 	if err != nil {
-		return nil, err
+		return deploy.Signed{}, err
 	}
 	root, err := policy.ParseTrustRoot(path, b)
 	if err != nil {
-		return nil, err
+		return deploy.Signed{}, err
 	}
-	t := &TrustRoot{policy: root.Policy.Digest()}
+	signed := deploy.Signed{Policy: root.Policy.Digest()}
 	for _, k := range root.Keys {
 		key, err := attest.ParsePublic(k.PEM)
 		if err != nil {
-			return nil, fault.Wrap(err, fault.Usage, "", fmt.Sprintf("trust root %s: key %q", path, k.Name))
+			return deploy.Signed{}, fault.Wrap(err, fault.Usage, "", fmt.Sprintf("trust root %s: key %q", path, k.Name))
 		}
-		t.keys = append(t.keys, key)
+		signed.Trusted = append(signed.Trusted, key)
 	}
-	return t, nil
-}
-
-// Verify returns the verdict on image that a trusted key signed.
-func (t *TrustRoot) Verify(ctx context.Context, in state.State, blobs state.Blobs, image state.Digest) (deploy.Verdict, error) {
-	verdict, keyID, err := attest.VerifyVerdict(ctx, in, blobs, t.keys, t.policy)
-	if err != nil {
-		return deploy.Verdict{}, err
-	}
-	if verdict.Image != image {
-		return deploy.Verdict{}, fault.New(fault.Finding, "run validate on this image", "the verdict is for image %s, not %s", verdict.Image.Short(), image.Short())
-	}
-	return deploy.Verdict{KeyID: keyID, Policy: verdict.Policy}, nil
+	return signed, nil
 }

@@ -21,8 +21,14 @@ type accumulator struct {
 // add takes the current row.
 func (a *accumulator) add(x *execution, spec *aggregateSpec) {
 	if spec.eval == nil { // COUNT(*)
-		if spec.distinct && !a.isNew(x, x.row) {
-			return
+		if spec.distinct {
+			row := make([]graph.ID, len(spec.columns))
+			for i, slot := range spec.columns {
+				row[i] = x.row[slot]
+			}
+			if !a.isNew(x, row) {
+				return
+			}
 		}
 		a.count++
 		return

@@ -43,6 +43,16 @@ func (s slotSet) or(t slotSet) slotSet {
 	return out
 }
 
+// merge adds the slots of t to s in place.
+func (s *slotSet) merge(t slotSet) {
+	for len(*s) < len(t) {
+		*s = append(*s, 0)
+	}
+	for i, w := range t {
+		(*s)[i] |= w
+	}
+}
+
 func (s slotSet) and(t slotSet) slotSet {
 	out := make(slotSet, min(len(s), len(t)))
 	for i := range out {

@@ -82,7 +82,7 @@ func (p *parser) check(q *selection) {
 	}
 	for _, c := range q.groupBy {
 		p.checkExpr(c.expr)
-		if c.expr.op != exprVar && scope.has[c.name] {
+		if scope.has[c.name] && !(c.expr.op == exprVar && c.expr.name == c.name) {
 			p.failAt(c.at, "choose another name", "?%s is already in use", c.name)
 		}
 	}

@@ -28,15 +28,15 @@ type execution struct {
 	base   []graph.ID // the row in which isolated parts start: constants only
 	err    error
 
-	ticks   int
-	memory  int64
-	pairs   map[string]*regexp.Regexp
-	order   []string         // keys of pairs, oldest first
-	labels  map[string]value // BNODE(label) of the current solution
-	blanks  int
-	random  uint64
-	baseIRI string
-	now     time.Time
+	ticks    int
+	memory   int64
+	patterns map[string]*regexp.Regexp // nil for one that is not valid
+	order    []string                  // keys of patterns, oldest first
+	labels   map[string]value          // BNODE(label) of the current solution
+	blanks   int
+	random   uint64
+	baseIRI  string
+	now      time.Time
 }
 
 // fail ends the execution; the first error stays.

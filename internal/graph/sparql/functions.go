@@ -96,10 +96,7 @@ func (x *execution) strict(args []evaluator, f func([]value) (value, bool)) eval
 			values[i] = v
 		}
 		v, ok := f(values)
-		if len(v.text) > maxString {
-			return value{}, x.charge(len(v.text)) && false
-		}
-		return v, ok
+		return v, ok && len(v.text) <= maxString
 	}
 }
 

@@ -230,38 +230,13 @@ func (l *lexer) varName(at int) int {
 	from := at
 	for at < len(l.text) {
 		r, n := utf8.DecodeRuneInString(l.text[at:])
-		if !(r == '_' || isNameStart(r) || r >= '0' && r <= '9' ||
+		if !(r == '_' || graph.IsNameStart(r) || r >= '0' && r <= '9' ||
 			at > from && (r == 0xB7 || r >= 0x300 && r <= 0x36F || r == 0x203F || r == 0x2040)) {
 			break
 		}
 		at += n
 	}
 	return at - from
-}
-
-// isNameStart is PN_CHARS_BASE (production [164]).
-func isNameStart(r rune) bool {
-	switch {
-	case r < utf8.RuneSelf:
-		return isLetter(byte(r))
-	case r < 0xC0:
-		return false
-	case r <= 0x2FF:
-		return r != 0xD7 && r != 0xF7
-	case r < 0x2000:
-		return r >= 0x370 && r != 0x37E
-	case r < 0x3001:
-		return r == 0x200C || r == 0x200D || r >= 0x2070 && r <= 0x218F || r >= 0x2C00 && r <= 0x2FEF
-	case r <= 0xD7FF:
-		return true
-	}
-	return r >= 0xF900 && r <= 0xFDCF || r >= 0xFDF0 && r <= 0xFFFD || r >= 0x10000 && r <= 0xEFFFF
-}
-
-// isNameChar is PN_CHARS (production [167]).
-func isNameChar(r rune) bool {
-	return isNameStart(r) || r == '_' || r == '-' || r >= '0' && r <= '9' ||
-		r == 0xB7 || r >= 0x300 && r <= 0x36F || r == 0x203F || r == 0x2040
 }
 
 // quoted reads a string (productions [156] to [159]).
@@ -317,7 +292,7 @@ func (l *lexer) blank() {
 	from := l.pos
 	l.pos += 2
 	r, n := utf8.DecodeRuneInString(l.text[l.pos:])
-	if !(isNameStart(r) || r == '_' || r >= '0' && r <= '9') {
+	if !(graph.IsNameStart(r) || r == '_' || r >= '0' && r <= '9') {
 		l.failAt(from, "", "a blank node label starts with a letter, a digit or _")
 	}
 	l.pos += n
@@ -330,7 +305,7 @@ func (l *lexer) nameRest() {
 	end := l.pos
 	for l.pos < len(l.text) {
 		r, n := utf8.DecodeRuneInString(l.text[l.pos:])
-		if r != '.' && !isNameChar(r) {
+		if r != '.' && !graph.IsNameChar(r) {
 			break
 		}
 		l.pos += n
@@ -386,7 +361,7 @@ func (l *lexer) word() tokenKind {
 	from := l.pos
 	if l.at(0) != ':' {
 		r, n := utf8.DecodeRuneInString(l.text[l.pos:])
-		if !isNameStart(r) {
+		if !graph.IsNameStart(r) {
 			return l.mark()
 		}
 		l.pos += n
@@ -425,7 +400,7 @@ func (l *lexer) local() {
 		case r == '.' && !first:
 			l.pos++
 			continue
-		case first && (isNameStart(r) || r == '_' || r >= '0' && r <= '9'), !first && isNameChar(r):
+		case first && (graph.IsNameStart(r) || r == '_' || r >= '0' && r <= '9'), !first && graph.IsNameChar(r):
 		default:
 			l.pos = end
 			return

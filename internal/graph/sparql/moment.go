@@ -56,26 +56,8 @@ func parseDateTime(s string) (*moment, bool) {
 
 func parseDate(s string) (*moment, bool) {
 	m := &moment{second: new(big.Rat)}
-	if len(s) < 10 {
-		return nil, false
-	}
-	// The zone begins after the day, whose "-" is at least 8 bytes in.
-	at := strings.IndexAny(s[8:], "Z+-")
-	if at < 0 {
-		at = len(s)
-	} else {
-		at += 8
-		if s[at] == '-' && at < 10 && strings.Count(s[:at], "-") < 2+strings.Count(s[:1], "-") {
-			next := strings.IndexAny(s[at+1:], "Z+-")
-			if next < 0 {
-				at = len(s)
-			} else {
-				at += 1 + next
-			}
-		}
-	}
-	rest, ok := m.setZone(s[at:])
-	if !ok || rest != "" || !m.setDate(s[:at]) {
+	date, ok := m.setZone(s)
+	if !ok || !m.setDate(date) {
 		return nil, false
 	}
 	m.setInstant()
@@ -89,12 +71,12 @@ func (m *moment) setZone(s string) (rest string, ok bool) {
 		return rest, true
 	}
 	n := len(s) - len("+hh:mm")
-	if n < 0 || s[n] != '+' && s[n] != '-' {
+	if n < 0 || s[n] != '+' && s[n] != '-' || s[n+3] != ':' {
 		return s, true
 	}
 	hours, ok1 := twoDigits(s[n+1 : n+3])
 	minutes, ok2 := twoDigits(s[n+4:])
-	if !ok1 || !ok2 || s[n+3] != ':' || minutes > 59 || hours*60+minutes > 14*60 {
+	if !ok1 || !ok2 || minutes > 59 || hours*60+minutes > 14*60 {
 		return "", false
 	}
 	m.zone, m.offset = s[n:], time.Duration(hours*60+minutes)*time.Minute

@@ -32,6 +32,7 @@ type parser struct {
 	inAggregate bool           // and this is the inside of one
 	template    bool           // blank nodes stand in a template
 	bgp         int            // number of the current basic graph pattern
+	lastBGP     int            // highest number in use
 	labels      map[string]int // blank-node label → bgp
 }
 

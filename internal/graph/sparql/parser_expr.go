@@ -218,7 +218,6 @@ func (p *parser) call() *expr {
 func (p *parser) existsGroup() *group {
 	before := p.aggregates
 	p.aggregates = false
-	p.bgp++
 	defer func() { p.aggregates = before }()
 	p.expectGroup()
 	return p.group()

@@ -13,13 +13,13 @@ func (p *parser) group() *group {
 	defer p.leave()
 	p.expect("{", "to open a pattern")
 	g := &group{}
-	p.bgp++
+	p.newBGP()
 	if p.isWord("SELECT") {
 		q := p.selectQuery(false)
 		p.trailingValues(q)
 		p.expect("}", "to close the sub-query")
 		g.elements = append(g.elements, &subquery{q})
-		p.bgp++
+		p.newBGP()
 		return g
 	}
 	for !p.take("}") {
@@ -34,8 +34,15 @@ func (p *parser) group() *group {
 		g.elements = append(g.elements, p.notTriples())
 		p.take(".")
 	}
-	p.bgp++
+	p.newBGP()
 	return g
+}
+
+// newBGP starts another basic graph pattern, in which the blank nodes of those
+// before may not be used (section 5.1.1).
+func (p *parser) newBGP() {
+	p.lastBGP++
+	p.bgp = p.lastBGP
 }
 
 // startsTriples tells whether a subject stands here.
@@ -51,11 +58,13 @@ func (p *parser) startsTriples() bool {
 
 // notTriples reads a GraphPatternNotTriples or a Filter (productions [56], [68]).
 func (p *parser) notTriples() element {
-	if p.takeWord("FILTER") {
+	if p.takeWord("FILTER") { // does not end the basic graph pattern that it stands in
+		bgp := p.bgp
+		defer func() { p.bgp = bgp }()
 		return &filter{p.constraintIn(false)}
 	}
-	p.bgp++
-	defer func() { p.bgp++ }()
+	p.newBGP()
+	defer p.newBGP()
 	switch {
 	case p.is("{"):
 		u := &union{branches: []*group{p.group()}}

@@ -27,7 +27,8 @@ type planner struct {
 	x     *execution
 	prog  *program
 	stats *graph.Index // the graph that estimates are taken from
-	// budget bounds the estimates of one plan: those of nested joins multiply.
+	// budget bounds the estimates and rewritings of one plan: those of nested
+	// operators multiply.
 	budget int
 	// apart evaluates every part on its own and tests conditions last, as
 	// section 18 is written. It is slow, and what tests compare plans with.
@@ -135,7 +136,7 @@ func (pl *planner) join(items []operator, conds []*scalar, e env) runner {
 	var pending []*scalar
 	copy(left, items)
 	for _, c := range conds {
-		if pl.apart || !pushInto(left, c) {
+		if pl.apart || !pl.pushInto(left, c) {
 			pending = append(pending, c)
 		}
 	}
@@ -162,9 +163,12 @@ func (pl *planner) join(items []operator, conds []*scalar, e env) runner {
 
 // ready takes those conditions whose variables no remaining item can change.
 func (pl *planner) ready(conds []*scalar, left []operator, e env) (now []condition, later []*scalar) {
+	if len(conds) == 0 {
+		return nil, nil
+	}
 	var open slotSet
 	for _, item := range left {
-		open = open.or(item.about().possible)
+		open.merge(item.about().possible)
 	}
 	open = open.minus(e.certain)
 	if pl.apart && len(left) > 0 {
@@ -205,12 +209,12 @@ func (pl *planner) cheapest(items []operator, bound slotSet, e *env) (best int, 
 
 // pushInto moves a condition into the item whose certain variables it is
 // about, if that item has a use for it.
-func pushInto(items []operator, c *scalar) bool {
+func (pl *planner) pushInto(items []operator, c *scalar) bool {
 	for i, item := range items {
 		if _, scan := item.(*opScan); scan || !c.vars.within(item.about().certain) {
 			continue
 		}
-		if pushed := push(item, c); pushed != nil {
+		if pushed := pl.push(item, c); pushed != nil {
 			items[i] = pushed
 			return true
 		}
@@ -219,34 +223,37 @@ func pushInto(items []operator, c *scalar) bool {
 }
 
 // push returns op with the condition tested further inside, or nil.
-func push(op operator, c *scalar) operator {
+func (pl *planner) push(op operator, c *scalar) operator {
+	if pl.budget--; pl.budget < 0 {
+		return nil
+	}
 	switch op := op.(type) {
 	case *opLeftJoin:
 		if c.vars.within(op.left.about().certain) {
-			return newLeftJoin(filtered(op.left, c), op.right, op.conds)
+			return newLeftJoin(pl.filtered(op.left, c), op.right, op.conds)
 		}
 	case *opMinus:
 		if c.vars.within(op.left.about().certain) {
-			return newMinus(filtered(op.left, c), op.right)
+			return newMinus(pl.filtered(op.left, c), op.right)
 		}
 	case *opExtend:
 		if c.vars.within(op.input.about().certain) {
-			return newExtend(filtered(op.input, c), op.slot, op.expr)
+			return newExtend(pl.filtered(op.input, c), op.slot, op.expr)
 		}
 	case *opFilter:
 		return newFilter(op.input, append(append([]*scalar(nil), op.conds...), c))
 	case *opUnion:
 		var branches []operator
 		for _, b := range op.branches {
-			branches = append(branches, filtered(b, c))
+			branches = append(branches, pl.filtered(b, c))
 		}
 		return newUnion(branches)
 	}
 	return nil
 }
 
-func filtered(op operator, c *scalar) operator {
-	if pushed := push(op, c); pushed != nil {
+func (pl *planner) filtered(op operator, c *scalar) operator {
+	if pushed := pl.push(op, c); pushed != nil {
 		return pushed
 	}
 	return newFilter(op, []*scalar{c})
@@ -324,7 +331,7 @@ func (pl *planner) selection(op *opSelect, e env) *selectRunner {
 	r := &selectRunner{x: pl.x, op: op, input: pl.plan(op.input, e)}
 	after := e.with(op.input.about())
 	if op.group != nil {
-		r.group = pl.grouping(op.group, after)
+		r.group = pl.grouping(op, after)
 		after = e
 		for _, k := range op.group.keys {
 			after.possible = after.possible.or(slotsOf(k.slot))
@@ -350,15 +357,21 @@ func (pl *planner) selection(op *opSelect, e env) *selectRunner {
 	return r
 }
 
-func (pl *planner) grouping(g *grouping, e env) *groupRunner {
+func (pl *planner) grouping(op *opSelect, e env) *groupRunner {
 	r := &groupRunner{x: pl.x}
-	for _, k := range g.keys {
+	for _, k := range op.group.keys {
 		r.keys = append(r.keys, assignment{k.slot, pl.compile(k.expr, e)})
 	}
-	for _, a := range g.aggregates {
+	for _, a := range op.group.aggregates {
 		spec := aggregateSpec{aggregate: a}
 		if a.arg != nil {
 			spec.eval = pl.compile(a.arg, e)
+		} else {
+			for _, slot := range op.input.about().possible.list() {
+				if !pl.prog.isBlank(slot) {
+					spec.columns = append(spec.columns, slot)
+				}
+			}
 		}
 		r.aggregates = append(r.aggregates, spec)
 	}
@@ -375,7 +388,6 @@ type explainer struct {
 	b     strings.Builder
 	depth int
 	names []string
-	dict  *graph.Dictionary
 }
 
 func (e *explainer) line(format string, args ...any) {

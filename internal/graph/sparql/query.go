@@ -179,11 +179,11 @@ func (q *Query) Run(ctx context.Context, g *graph.Graph, limits Limits) (*Result
 
 // Explain returns how the query would be executed, as indented lines.
 func (q *Query) Explain(g *graph.Graph) (string, error) {
-	x, root, err := q.prepare(context.Background(), g, Limits{})
+	_, root, err := q.prepare(context.Background(), g, Limits{})
 	if err != nil {
 		return "", err
 	}
-	e := &explainer{names: q.prog.names, dict: x.dict}
+	e := &explainer{names: q.prog.names}
 	root.explain(e)
 	return e.b.String(), nil
 }
@@ -198,7 +198,7 @@ func (q *Query) prepare(ctx context.Context, g *graph.Graph, limits Limits) (*ex
 	x := &execution{
 		ctx: ctx, limits: limits.withDefaults(), g: g, active: g.Index, dict: g.Dictionary().Extend(),
 		row: make([]graph.ID, len(q.prog.names)), base: make([]graph.ID, len(q.prog.names)),
-		pairs: map[string]*regexp.Regexp{}, labels: map[string]value{},
+		patterns: map[string]*regexp.Regexp{}, labels: map[string]value{},
 		random: q.seed, baseIRI: q.base, now: q.now,
 	}
 	if !x.checkContext() {

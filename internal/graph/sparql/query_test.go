@@ -64,6 +64,8 @@ func TestAnswers(t *testing.T) {
 		{"DESCRIBE", `DESCRIBE :bob`, "<http://example.org/bob> <http://example.org/name> \"Bob\" .\n<http://example.org/bob> <http://example.org/age> \"7\"^^<http://www.w3.org/2001/XMLSchema#integer> .\n<http://example.org/bob> <http://example.org/knows> <http://example.org/cy> .\n"},
 		{"regular expressions", `SELECT (REPLACE("abcab", "(a)(b)", "$2-$1") AS ?r) { FILTER(REGEX("line\nLINE", "^line$", "im") && !REGEX("a", "A")) }`, "\"b-acb-a\"\n"},
 		{"moments with and without a zone", `ASK { FILTER("2020-01-01T00:00:00Z"^^xsd:dateTime < "2020-01-03T00:00:00"^^xsd:dateTime && !COALESCE("2020-01-01T00:00:00Z"^^xsd:dateTime = "2020-01-01T00:00:00"^^xsd:dateTime, false)) }`, "true"},
+		{"a blank node on both sides of a filter", `SELECT ?n { _:x :age 7 FILTER EXISTS { ?a :age 41 } _:x :name ?n }`, "\"Bob\"\n"},
+		{"COUNT of distinct rows", `SELECT (COUNT(DISTINCT *) AS ?n) { ?x :knows|:knows ?y }`, "3\n"},
 		{"NOW without a clock", `SELECT (NOW() AS ?t) {}`, "\"1970-01-01T00:00:00Z\"^^<http://www.w3.org/2001/XMLSchema#dateTime>\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -87,6 +89,7 @@ func TestSyntaxErrors(t *testing.T) {
 		{"SELECT * { FILTER(STRLANGS(1)) }", `found "STRLANGS"`, `did you mean "STRLANG"?`},
 		{"SELECT ?x (COUNT(*) AS ?n) { ?x ?y ?z } GROUP BY ?y", "?x has no one value in a group", "GROUP BY"},
 		{"SELECT * { ?x <p> ?y . BIND(1 AS ?y) }", "relative IRI", "BASE"},
+		{"SELECT * { _:a ?p ?o OPTIONAL { _:a ?q ?r } }", "_:a stands in two basic graph patterns", "variable"},
 		{"SELECT * { << ?s ?p ?o >> ?q ?r }", "SPARQL 1.2", ""},
 		{"SELECT * { ?s ?p \"\xff\" }", "not UTF-8", "UTF-8"},
 		{strings.Repeat("{", 3_000_000), "longer than", ""},
@@ -336,4 +339,51 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPlanningIsBounded plans queries of the largest size in every shape that
+// multiplies work.
+func TestPlanningIsBounded(t *testing.T) {
+	t.Parallel()
+	g := parseTurtle(t, people)
+	nest := func(open, middle, end string, n int) string {
+		return strings.Repeat(open, n) + middle + strings.Repeat(end, n)
+	}
+	for name, text := range map[string]string{
+		"optionals and filters": "SELECT * { ?s ?p ?o " + strings.Repeat("OPTIONAL { ?s ?p 1 } ", 800) + strings.Repeat("FILTER(BOUND(?s)) ", 1500) + "}",
+		"one large join":        "ASK { " + strings.Repeat("?s ?p ?o . ", 2400) + " FILTER(?o = 0) FILTER(?s = 0) }",
+		"different variables":   "ASK { " + manyPatterns(1500) + "FILTER(?v0 = 0) }",
+		"nested sub-queries":    "ASK { " + nest("?s ?p ?o . { SELECT * { ?s ?p ?o . ?o ?q ?r . ", "", "} } ", 60) + "FILTER(false) }",
+		"nested groups":         "ASK { " + nest("?s ?p ?o . { { ?a ?b ?c } UNION { ?s ?b ?c } OPTIONAL { ", "?x ?y ?z", "} } ", 100) + "FILTER(false) }",
+		"nested exists":         "ASK { ?s ?p ?o " + nest("FILTER EXISTS { ?s ?p ?o . ?o ?q ?r ", "", "} ", 200) + "FILTER(false) }",
+		"a long path":           "ASK { ?s (" + strings.Repeat("!:a/", 1500) + "!:a)* ?o FILTER(false) }",
+		"many alternatives":     "ASK { ?s " + strings.Repeat(":a|", 2000) + ":a ?o . ?s ?p ?q FILTER(false) }",
+	} {
+		from := time.Now()
+		q, err := sparql.Parse(text, sparql.Options{Prefixes: map[string]string{"": "http://example.org/"}})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		parsed := time.Since(from)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		_, err = q.Run(ctx, g, sparql.Limits{})
+		cancel()
+		if err != nil && fault.KindOf(err) != fault.Finding {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := time.Since(from); took > 8*time.Second {
+			t.Errorf("%s: took %v, %v of it to parse", name, took, parsed)
+		} else {
+			t.Logf("%s: %v, %v of it to parse", name, took, parsed)
+		}
+	}
+}
+
+func manyPatterns(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "?v%d ?p%d ?v%d . ", i, i, i+1)
+	}
+	return b.String()
 }

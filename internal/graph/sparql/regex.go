@@ -83,15 +83,15 @@ func (x *execution) pattern(text, pattern value, flags []value) (*regexp.Regexp,
 	if len(flags) == 1 {
 		key += "\x00" + flags[0].text
 	}
-	if re, ok := x.pairs[key]; ok {
+	if re, ok := x.patterns[key]; ok {
 		return re, re != nil
 	}
 	re := compilePattern(key)
 	if len(x.order) == maxPatterns {
-		delete(x.pairs, x.order[0])
+		delete(x.patterns, x.order[0])
 		x.order = x.order[1:]
 	}
-	x.pairs[key], x.order = re, append(x.order, key)
+	x.patterns[key], x.order = re, append(x.order, key)
 	return re, re != nil
 }
 

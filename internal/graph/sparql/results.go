@@ -217,7 +217,7 @@ type prefix struct{ name, iri string }
 // simpleLocal tells whether a local name needs no escape.
 func simpleLocal(s string) bool {
 	for i, r := range s {
-		if !isNameChar(r) || i == 0 && r == '-' {
+		if !graph.IsNameChar(r) || i == 0 && r == '-' {
 			return false
 		}
 	}

@@ -45,8 +45,9 @@ func (r *selectRunner) run(k func() bool) bool {
 		}
 	}
 	start := func() bool {
+		ok := emit()
 		clear(r.x.labels) // BNODE("x") is one node per solution
-		return emit()
+		return ok
 	}
 	if r.group == nil {
 		return r.finish(r.input.run(start), out)
@@ -210,10 +211,13 @@ func (s *sorter) add(row []graph.ID, keys []evaluator) bool {
 		}
 	}
 	s.items = append(s.items, item)
+	size := 48 + 4*len(row) + 96*len(keys)
 	if s.keep >= 0 && len(s.items) > 2*s.keep+1024 {
-		s.items = slices.Clip(s.sortItems()[:s.keep])
+		s.x.memory -= int64(size * (len(s.items) - s.keep))
+		clear(s.sortItems()[s.keep:]) // what it points to may go
+		s.items = s.items[:s.keep]
 	}
-	return s.x.tick() && s.x.charge(48+4*len(row)+96*len(keys))
+	return s.x.tick() && s.x.charge(size)
 }
 
 func (s *sorter) sortItems() []sortItem {
@@ -251,7 +255,8 @@ type groupRunner struct {
 
 type aggregateSpec struct {
 	aggregate
-	eval evaluator // nil for COUNT(*)
+	eval    evaluator // nil for COUNT(*)
+	columns []int     // of the solutions, for COUNT(DISTINCT *)
 }
 
 // groups are the groups of one run, in order of first appearance.

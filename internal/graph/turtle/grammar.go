@@ -67,8 +67,8 @@ func (p *parser) keyword(word string, anyCase bool) bool {
 	if p.pos+len(word) > p.end {
 		return false
 	}
-	got := string(p.buf[p.pos : p.pos+len(word)])
-	if got != word && !(anyCase && strings.EqualFold(got, word)) {
+	got := p.buf[p.pos : p.pos+len(word)]
+	if string(got) != word && !(anyCase && strings.EqualFold(string(got), word)) {
 		return false
 	}
 	p.pos += len(word)
@@ -81,7 +81,7 @@ func (p *parser) keyword(word string, anyCase bool) bool {
 
 func (p *parser) prefix() {
 	p.space()
-	p.mark = p.pos
+	p.begin()
 	name := p.prefixName()
 	p.mark = -1
 	p.space()
@@ -141,7 +141,7 @@ func (p *parser) prefixName() string {
 
 // prefixedName reads a PrefixedName (production [136s]) into p.text as an IRI.
 func (p *parser) prefixedName() {
-	p.mark = p.pos
+	p.begin()
 	ns, ok := p.prefixes[p.prefixName()]
 	if !ok {
 		name := strings.TrimSuffix(string(p.buf[p.mark:p.pos]), ":")
@@ -181,7 +181,7 @@ func (p *parser) localName() {
 			p.pos += 2
 		case c >= utf8.RuneSelf:
 			r, n := p.rune()
-			if !isNameChar(r) || first && !isNameStart(r) {
+			if !graph.IsNameChar(r) || first && !graph.IsNameStart(r) {
 				p.trimDots(dots)
 				return
 			}
@@ -308,7 +308,7 @@ func (p *parser) object() graph.ID {
 
 // number reads a NumericLiteral (productions [16], [19] to [21]).
 func (p *parser) number() graph.ID {
-	p.mark = p.pos
+	p.begin()
 	if c := p.peek(); c == '+' || c == '-' {
 		p.pos++
 	}

@@ -22,15 +22,33 @@ type scanner struct {
 	end  int
 	done bool // r is exhausted
 
-	mark      int // start of the token being read; -1 between tokens
-	line      int // from 1
-	lineStart int // index in buf of the start of the line, or of what is left of it
-	gone      int // characters of the line that are gone from buf
-	goneBytes int // and bytes
+	mark  int   // start of the token being read; -1 between tokens
+	place       // of pos
+	start place // of mark
 
 	maxBytes, total int64
 	maxToken        int
 }
+
+// place is a line, and where it is in the window.
+type place struct {
+	line      int // from 1
+	lineStart int // index in buf of the start of the line, or of what is left of it
+	gone      int // characters of the line that are gone from buf
+	goneBytes int // and bytes
+}
+
+// drop takes note that n bytes went from the front of the window.
+func (p *place) drop(buf []byte, n int) {
+	if p.lineStart < n {
+		p.gone += utf8.RuneCount(buf[p.lineStart:n])
+		p.goneBytes += n - p.lineStart
+	}
+	p.lineStart = max(p.lineStart-n, 0)
+}
+
+// begin marks the start of a token at the current position.
+func (s *scanner) begin() { s.mark, s.start = s.pos, s.place }
 
 const (
 	windowSize = 64 << 10
@@ -77,21 +95,18 @@ func (s *scanner) fill() bool {
 	if s.done {
 		return false
 	}
-	keep := s.pos
+	keep, line := s.pos, s.lineStart
 	if s.mark >= 0 {
-		keep = s.mark
+		keep, line = s.mark, s.start.lineStart
 	}
-	keep = min(keep, max(s.lineStart, keep-lineKept))
-	if keep > 0 {
-		if s.lineStart < keep {
-			s.gone += utf8.RuneCount(s.buf[s.lineStart:keep])
-			s.goneBytes += keep - s.lineStart
-		}
-		copy(s.buf, s.buf[keep:s.end])
-		s.pos, s.end, s.lineStart = s.pos-keep, s.end-keep, max(s.lineStart-keep, 0)
+	if keep = min(keep, max(line, keep-lineKept)); keep > 0 {
+		s.drop(s.buf, keep)
 		if s.mark >= 0 {
+			s.start.drop(s.buf, keep)
 			s.mark -= keep
 		}
+		copy(s.buf, s.buf[keep:s.end])
+		s.pos, s.end = s.pos-keep, s.end-keep
 	}
 	if s.end == len(s.buf) {
 		if s.mark >= 0 && s.pos-s.mark > s.maxToken {
@@ -164,30 +179,26 @@ func (s *scanner) comment() {
 func (s *scanner) fail(format string, args ...any) { s.failHint("", format, args...) }
 
 func (s *scanner) failHint(hint, format string, args ...any) {
-	panic(failure{s.errorAt(s.pos, fmt.Sprintf(format, args...)).Fault(hint)})
+	panic(failure{s.errorAt(s.pos, s.place, fmt.Sprintf(format, args...)).Fault(hint)})
 }
 
 // failToken ends the reading with an error at the start of the current token.
 func (s *scanner) failToken(hint, format string, args ...any) {
-	at := s.pos
+	at, line := s.pos, s.place
 	if s.mark >= 0 {
-		at = s.mark
+		at, line = s.mark, s.start
 	}
-	panic(failure{s.errorAt(at, fmt.Sprintf(format, args...)).Fault(hint)})
+	panic(failure{s.errorAt(at, line, fmt.Sprintf(format, args...)).Fault(hint)})
 }
 
-func (s *scanner) errorAt(at int, message string) *graph.SyntaxError {
-	start, line, gone := s.lineStart, s.line, s.gone
-	if at < start { // the token began on an earlier line
-		line -= bytes.Count(s.buf[at:start], []byte{'\n'})
-		start, gone = bytes.LastIndexByte(s.buf[:at], '\n')+1, 0
-	}
+func (s *scanner) errorAt(at int, line place, message string) *graph.SyntaxError {
 	stop := s.end
 	if i := bytes.IndexAny(s.buf[at:s.end], "\n\r"); i >= 0 {
 		stop = at + i
 	}
+	start := line.lineStart
 	return &graph.SyntaxError{
-		File: s.file, Line: line, Column: gone + utf8.RuneCount(s.buf[start:at]) + 1,
+		File: s.file, Line: line.line, Column: line.gone + utf8.RuneCount(s.buf[start:at]) + 1,
 		Source: string(s.buf[start:stop]), Offset: at - start, Message: message,
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // Character classes of the Turtle grammar, section 6.5. Letters beyond ASCII
-// are found by [isNameStart].
+// are found by [graph.IsNameStart].
 const (
 	classStart  = 1 << iota // PN_CHARS_U in ASCII
 	classDigit              // 0-9
@@ -42,28 +42,6 @@ var class = func() (t [256]uint8) {
 	return t
 }()
 
-// isNameStart is PN_CHARS_BASE beyond ASCII.
-func isNameStart(r rune) bool {
-	switch {
-	case r < 0xC0:
-		return false
-	case r <= 0x2FF:
-		return r != 0xD7 && r != 0xF7
-	case r < 0x2000:
-		return r >= 0x370 && r != 0x37E
-	case r < 0x3001:
-		return r == 0x200C || r == 0x200D || r >= 0x2070 && r <= 0x218F || r >= 0x2C00 && r <= 0x2FEF
-	case r <= 0xD7FF:
-		return true
-	}
-	return r >= 0xF900 && r <= 0xFDCF || r >= 0xFDF0 && r <= 0xFFFD || r >= 0x10000 && r <= 0xEFFFF
-}
-
-// isNameChar is PN_CHARS beyond ASCII.
-func isNameChar(r rune) bool {
-	return isNameStart(r) || r == 0xB7 || r >= 0x300 && r <= 0x36F || r == 0x203F || r == 0x2040
-}
-
 // nameChar returns the length of the PN_CHARS at the current position, or 0.
 func (s *scanner) nameChar() int {
 	c := s.peek()
@@ -73,7 +51,7 @@ func (s *scanner) nameChar() int {
 		}
 		return 0
 	}
-	if r, n := s.rune(); isNameChar(r) {
+	if r, n := s.rune(); graph.IsNameChar(r) {
 		return n
 	}
 	return 0
@@ -92,7 +70,7 @@ func (s *scanner) nameStart(other uint8, underscore bool) int {
 		}
 		return 0
 	}
-	if r, n := s.rune(); isNameStart(r) {
+	if r, n := s.rune(); graph.IsNameStart(r) {
 		return n
 	}
 	return 0
@@ -100,7 +78,7 @@ func (s *scanner) nameStart(other uint8, underscore bool) int {
 
 // iriRef reads an IRIREF (production [18]) into p.text, not resolved.
 func (p *parser) iriRef() {
-	p.mark = p.pos
+	p.begin()
 	p.pos++
 	p.text = p.text[:0]
 	for {
@@ -174,7 +152,7 @@ func hexValue(c byte) byte {
 // [22] to [25]) into p.text. In N-Triples there is only the first.
 func (p *parser) stringLiteral(long bool) {
 	quote := p.peek()
-	p.mark = p.pos
+	p.begin()
 	p.text = p.text[:0]
 	p.pos++
 	if p.peek() == quote && p.peekAt(1) == quote && long {
@@ -290,7 +268,7 @@ func (p *parser) literal(datatype func() graph.ID) graph.ID {
 
 // languageTag reads a LANGTAG (production [144s]) into p.label.
 func (p *parser) languageTag() {
-	p.mark = p.pos
+	p.begin()
 	p.pos++
 	p.label = p.label[:0]
 	for part := 0; ; part++ {
@@ -318,7 +296,7 @@ func (p *parser) languageTag() {
 
 // blankLabel reads a BLANK_NODE_LABEL (production [141s]).
 func (p *parser) blankLabel() graph.ID {
-	p.mark = p.pos
+	p.begin()
 	if p.peekAt(1) != ':' {
 		p.fail(`expected ":" after "_"`)
 	}

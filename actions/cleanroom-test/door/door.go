@@ -1,0 +1,228 @@
+// Package door is the command line of the cleanroom-test phase and the wiring behind it.
+package door
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/oci"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/toolchain"
+	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+// CLI is the command line of the binary.
+type CLI struct {
+	app.Globals
+	Commands
+}
+
+// Commands are the verbs of the phase.
+type Commands struct {
+	Run  Run  `cmd:"" help:"Build, test and package the generated tree."`
+	Exec Exec `cmd:"" help:"Run one command in the clean room."`
+}
+
+// New returns the door.
+func New() app.Door {
+	return app.Door{
+		Name:        "ultrafast-cleanroom-test",
+		Description: "Build a source tree, run its tests and package what was tested, in a sandbox without a network.",
+		CLI:         &CLI{},
+	}
+}
+
+// Options are what a caller may say besides the project file.
+type Options struct {
+	MinIsolation string        `enum:",full,reduced,none" default:"" placeholder:"LEVEL" help:"Weakest isolation that is accepted: full, reduced or none. The strongest that the machine allows is used. Default: as the project says, else full."`
+	Memory       int           `placeholder:"MB" help:"Memory limit of one command."`
+	CPUs         float64       `name:"cpus" placeholder:"N" help:"Processor limit of one command."`
+	PIDs         int           `name:"pids" placeholder:"N" help:"Limit of processes and threads."`
+	Timeout      time.Duration `placeholder:"DURATION" help:"Time limit of one command."`
+}
+
+// level returns the isolation level that options and project ask for.
+func (o Options) level(project *config.Project) (sandbox.Level, error) {
+	name := o.MinIsolation
+	if name == "" {
+		name = project.Cleanroom.MinIsolation
+	}
+	level, err := sandbox.ParseLevel(name)
+	if err != nil {
+		return 0, fault.Wrap(err, fault.Usage, "", "minimum isolation")
+	}
+	return level, nil
+}
+
+func (o Options) limits(project *config.Project) sandbox.Limits {
+	c := project.Cleanroom
+	limits := sandbox.Limits{
+		Memory: int64(c.MemoryMB) << 20, CPUs: c.CPUs, PIDs: c.PIDs,
+		Disk: int64(c.DiskMB) << 20, Wall: time.Duration(c.TimeoutSeconds) * time.Second,
+	}
+	if o.Memory > 0 {
+		limits.Memory = int64(o.Memory) << 20
+	}
+	if o.CPUs > 0 {
+		limits.CPUs = o.CPUs
+	}
+	if o.PIDs > 0 {
+		limits.PIDs = o.PIDs
+	}
+	if o.Timeout > 0 {
+		limits.Wall = o.Timeout
+	}
+	return limits
+}
+
+// Run is the phase.
+type Run struct{ Options }
+
+// Help shows how it is called.
+func (*Run) Help() string {
+	return `Examples:
+  ultrafast-cleanroom-test run --state "$STATE"
+  ultrafast-cleanroom-test run --state "$STATE" --min-isolation reduced`
+}
+
+// Run builds, tests and packages.
+func (r *Run) Run(ctx context.Context, a *app.App) error {
+	project, err := a.LoadProject()
+	if err != nil {
+		return err
+	}
+	chain, err := a.OpenChain(ctx, project.Dir)
+	if err != nil {
+		return err
+	}
+	step, err := NewStep(a, project, r.Options)
+	if err != nil {
+		return err
+	}
+	return a.RunSteps(ctx, chain, app.Run{Verdict: "built, tested and packaged", Failed: "cleanroom-test: no image was made"}, step)
+}
+
+// NewStep returns the phase as project and options ask for it.
+func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, error) {
+	level, err := o.level(project)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := a.CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	port := project.Cleanroom.Package.Port
+	if port == 0 {
+		port = project.Service.Port
+	}
+	return &cleanroom.Step{
+		Backend: Backend(a, cache), MinIsolation: level, Limits: o.limits(project),
+		Toolchain: findToolchain(cache), Imager: oci.Client{},
+		Service: cleanroom.Service{
+			Name: project.Name, Port: port, User: project.Cleanroom.Package.User, Labels: project.Cleanroom.Package.Labels,
+		},
+		Log: a.Log, Progress: a.ProgressOf(phase.Cleanroom),
+	}, nil
+}
+
+// Backend returns the clean room of this machine.
+func Backend(a *app.App, cache string) sandbox.Backend {
+	return embedded.New(embedded.Options{StateDir: filepath.Join(cache, "environments"), Log: a.Log})
+}
+
+func findToolchain(cache string) func(context.Context) (cleanroom.Toolchain, error) {
+	return func(ctx context.Context) (cleanroom.Toolchain, error) {
+		t, err := toolchain.Find(ctx)
+		if err != nil {
+			return cleanroom.Toolchain{}, err
+		}
+		return cleanroom.Toolchain{
+			Root: t.Root, Version: t.Version, OS: t.OS, Arch: t.Arch, Digest: t.Digest,
+			Library: func(ctx context.Context, env, flags []string) (string, bool, error) {
+				return t.Library(ctx, filepath.Join(cache, "go"), env, flags)
+			},
+		}, nil
+	}
+}
+
+// Exec runs a command.
+type Exec struct {
+	Options
+	Argv []string `arg:"" passthrough:"" name:"command" help:"Command and arguments, after --."`
+}
+
+// Help shows how it is called.
+func (*Exec) Help() string {
+	return `The exit code is the command's own; 125 to 127 are the clean room's, as docker run has them.
+
+Examples:
+  ultrafast-cleanroom-test exec -- cat /proc/self/status
+  ultrafast-cleanroom-test exec --memory 256 --timeout 30s -- ./untrusted`
+}
+
+// Run runs the command in an environment of its own.
+func (e *Exec) Run(ctx context.Context, a *app.App) (err error) {
+	project, err := a.LoadProject()
+	if err != nil {
+		return err
+	}
+	level, err := e.level(project)
+	if err != nil {
+		return err
+	}
+	cache, err := a.CacheDir()
+	if err != nil {
+		return err
+	}
+	limits := e.limits(project)
+	env, err := Backend(a, cache).Create(ctx, sandbox.EnvironmentSpec{Name: execName(a), MinIsolation: level, Limits: limits})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, env.Close(context.WithoutCancel(ctx))) }()
+	for _, why := range env.Effective().Why {
+		a.Log.Warn("isolation is "+env.Effective().Level.String(), "why", why)
+	}
+	container, err := env.Start(ctx, sandbox.ContainerSpec{
+		Name: "exec", Argv: trimDashes(e.Argv), Limits: limits, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr,
+		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TZ=UTC", "LANG=C.UTF-8"},
+	})
+	if err != nil {
+		return errors.Join(err, app.ExitError{Code: exitNotStarted})
+	}
+	status, err := container.Wait(ctx)
+	switch {
+	case err != nil:
+		return errors.Join(err, container.Kill(context.WithoutCancel(ctx)))
+	case status.OOM || status.TimedOut || status.OutputLimit:
+		return fault.New(fault.Finding, "raise the limit, or find what uses so much", "%s %s", e.Argv[0], status)
+	case !status.OK():
+		return app.ExitError{Code: status.Code}
+	}
+	return nil
+}
+
+const exitNotStarted = 126 // as docker run: the command cannot be invoked
+
+// trimDashes removes the "--" that kong passes through.
+func trimDashes(argv []string) []string {
+	if len(argv) > 0 && argv[0] == "--" {
+		return argv[1:]
+	}
+	return argv
+}
+
+// execName returns a name for the environment that no other run has.
+func execName(a *app.App) string {
+	return "exec-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(a.Now().UnixNano(), 36)
+}

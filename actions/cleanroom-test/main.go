@@ -1,0 +1,17 @@
+// Command cleanroom-test builds, tests and packages a source tree in a sandbox.
+package main
+
+import (
+	"os"
+
+	"github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+)
+
+func main() {
+	if embedded.Reexec() {
+		return
+	}
+	os.Exit(app.Main(door.New(), app.System()))
+}

@@ -1,0 +1,139 @@
+package door
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
+	deploy "github.com/ultrafast-ci/ultrafast/actions/deploy/door"
+	generate "github.com/ultrafast-ci/ultrafast/actions/generate/door"
+	market "github.com/ultrafast-ci/ultrafast/actions/market/door"
+	validate "github.com/ultrafast-ci/ultrafast/actions/validate/door"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/pipeline"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
+)
+
+// Run runs all phases.
+type Run struct {
+	From         string `placeholder:"PHASE" help:"Run this phase and those after it again, also when nothing changed."`
+	Until        string `placeholder:"PHASE" default:"deploy" help:"Stop after this phase."`
+	Locked       bool   `help:"Install exactly what the lock file says."`
+	Force        bool   `help:"Overwrite generated files that were changed by hand."`
+	MinIsolation string `enum:",full,reduced,none" default:"" placeholder:"LEVEL" help:"Weakest isolation that is accepted: full, reduced or none. Default: as the project says, else full."`
+	Key          string `type:"path" placeholder:"FILE" help:"Private key that signs the verdict; without it the verdict stays unsigned."`
+	TrustRoot    string `type:"path" placeholder:"FILE" help:"Keys and policy that deploy trusts: a file outside the workspace."`
+	Env          string `aliases:"environment" placeholder:"NAME" help:"Environment. Default: as the project says."`
+}
+
+// Help shows how it is called.
+func (*Run) Help() string {
+	return `Phases whose inputs did not change come from the chain; deploy always looks at what is live.
+
+Examples:
+  ultrafast run --key ~/keys/signing.pem --trust-root ~/keys/trust.toml
+  ultrafast run --until validate
+  ultrafast run --from deploy --trust-root ~/keys/trust.toml`
+}
+
+// Run runs the phases in order.
+func (r *Run) Run(ctx context.Context, a *app.App) error {
+	project, err := a.LoadProject()
+	if err != nil {
+		return err
+	}
+	until, from, err := r.bounds()
+	if err != nil {
+		return err
+	}
+	steps, err := r.steps(a, project, until)
+	if err != nil {
+		return err
+	}
+	signer, err := validate.NewSigner(a, r.Key)
+	if err != nil {
+		return err
+	}
+	chain, err := a.OpenChain(ctx, project.Dir)
+	if err != nil {
+		return err
+	}
+	tree := generate.NewTree(a, project, r.generate())
+	run := app.Run{
+		Verdict: fmt.Sprintf("%s %s passed up to %s", project.Name, project.Version, until),
+		Failed:  fmt.Sprintf("%s %s is not deployed", project.Name, project.Version),
+		From:    from,
+		After: func(ctx context.Context, s state.State, name phase.Name) (state.State, error) {
+			switch name {
+			case phase.Generate:
+				return s, tree.Write(ctx, s, chain.Store)
+			case phase.Validate:
+				return signer.Sign(ctx, s, chain.Store)
+			}
+			return s, nil
+		},
+	}
+	if until == phase.Deploy {
+		run.Verdict = deploy.Verdict(project)
+		run.Below = func() [][2]string { return deploy.Below(project, r.deploy()) }
+	}
+	return a.RunSteps(ctx, chain, run, steps...)
+}
+
+func (r *Run) bounds() (until, from phase.Name, err error) {
+	if until, err = parsePhase("--until", r.Until); err != nil {
+		return "", "", err
+	}
+	if r.From != "" {
+		from, err = parsePhase("--from", r.From)
+	}
+	return until, from, err
+}
+
+func parsePhase(flag, name string) (phase.Name, error) {
+	p, err := phase.Parse(name)
+	if err != nil {
+		var known []string
+		for _, n := range phase.All() {
+			known = append(known, string(n))
+		}
+		return "", fault.Wrap(err, fault.Usage, fault.DidYouMean(name, known), flag)
+	}
+	return p, nil
+}
+
+// steps builds every phase before the first of them runs, so that a mistake in the
+// configuration of the last stops the first.
+func (r *Run) steps(a *app.App, project *config.Project, until phase.Name) ([]pipeline.Step, error) {
+	build := []func() (pipeline.Step, error){
+		func() (pipeline.Step, error) { return market.NewStep(a, project, market.Options{Locked: r.Locked}) },
+		func() (pipeline.Step, error) { return generate.NewStep(a, project, r.generate()) },
+		func() (pipeline.Step, error) {
+			return cleanroom.NewStep(a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
+		},
+		func() (pipeline.Step, error) { return validate.NewStep(a, project, r.validate()) },
+		func() (pipeline.Step, error) { return deploy.NewStep(a, project, r.deploy()) },
+	}
+	var steps []pipeline.Step
+	for _, f := range build[:slices.Index(phase.All(), until)+1] {
+		step, err := f()
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, step)
+	}
+	return steps, nil
+}
+
+func (r *Run) generate() generate.Options { return generate.Options{Force: r.Force} }
+
+func (r *Run) validate() validate.Options {
+	return validate.Options{MinIsolation: r.MinIsolation, TrustRoot: r.TrustRoot}
+}
+
+func (r *Run) deploy() deploy.Options { return deploy.Options{Env: r.Env, TrustRoot: r.TrustRoot} }

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
+	deploy "github.com/ultrafast-ci/ultrafast/actions/deploy/door"
+	generate "github.com/ultrafast-ci/ultrafast/actions/generate/door"
+	market "github.com/ultrafast-ci/ultrafast/actions/market/door"
+	"github.com/ultrafast-ci/ultrafast/actions/ultrafast/door"
+	validate "github.com/ultrafast-ci/ultrafast/actions/validate/door"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/app/apptest"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+)
+
+func TestMain(m *testing.M) {
+	apptest.Main(m, embedded.Reexec, map[string]func() app.Door{
+		"ultrafast": door.New, "ultrafast-market": market.New, "ultrafast-generate": generate.New,
+		"ultrafast-cleanroom-test": cleanroom.New, "ultrafast-validate": validate.New, "ultrafast-deploy": deploy.New,
+	})
+}
+
+func TestScripts(t *testing.T) {
+	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "freeaddr": freeAddr, "listen": listen, "refused": refused})
+}
+
+// setState puts the state that the last command printed into the variable STATE.
+func setState(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: setstate")
+	}
+	ts.Setenv("STATE", strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// freeAddr puts a loopback address on which nothing listens into the variable ADDR.
+func freeAddr(ts *testscript.TestScript, _ bool, _ []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	ts.Setenv("ADDR", l.Addr().String())
+	if err := l.Close(); err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+// appendLines adds lines to a file: append FILE LINE…
+func appendLines(ts *testscript.TestScript, neg bool, args []string) {
+	path := ts.MkAbs(args[0])
+	text := ts.ReadFile(args[0]) + strings.Join(args[1:], "\n") + "\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+// replaceText replaces text in a file: sed FILE OLD NEW
+func replaceText(ts *testscript.TestScript, neg bool, args []string) {
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s has no %q", args[0], args[1])
+	}
+	if err := os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o644); err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+// listen takes the address in ADDR until the script ends.
+func listen(ts *testscript.TestScript, _ bool, _ []string) {
+	l, err := net.Listen("tcp", ts.Getenv("ADDR"))
+	if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	ts.Defer(func() { l.Close() })
+}
+
+// refused checks that nothing listens at the address in ADDR; negated, that something does.
+func refused(ts *testscript.TestScript, neg bool, _ []string) {
+	conn, err := net.Dial("tcp", ts.Getenv("ADDR"))
+	if err == nil {
+		conn.Close()
+	}
+	if (err != nil) == neg {
+		ts.Fatalf("connect to %s: %v", ts.Getenv("ADDR"), err)
+	}
+}
+
+// digestOf puts the digest of an artifact, as `ultrafast state show` has just
+// printed it, into the variable DIGEST.
+func digestOf(ts *testscript.TestScript, neg bool, args []string) {
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		if fields := strings.Fields(line); len(fields) >= 2 && len(args) == 1 && fields[0] == args[0] {
+			ts.Setenv("DIGEST", fields[1])
+			return
+		}
+	}
+	ts.Fatalf("no artifact %v was shown", args)
+}
+
+// flip changes one byte in the middle of the blob with the given digest prefix.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip STORE DIGEST")
+	}
+	found, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "blobs", "sha256", args[1]+"*"))
+	if err != nil || len(found) != 1 {
+		ts.Fatalf("no single blob %s in %s: %v %v", args[1], args[0], found, err)
+	}
+	b, err := os.ReadFile(found[0])
+	if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.Chmod(found[0], 0o644); err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if err := os.WriteFile(found[0], b, 0o644); err != nil {
+		ts.Fatalf("%v", err)
+	}
+}

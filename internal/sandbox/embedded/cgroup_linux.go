@@ -1,0 +1,426 @@
+package embedded
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+// The controllers that are used; the last one only measures.
+const (
+	ctlMemory = "memory"
+	ctlPIDs   = "pids"
+	ctlCPU    = "cpu"
+	ctlUsage  = "cpuacct"
+)
+
+var controllers = []string{ctlMemory, ctlPIDs, ctlCPU, ctlUsage}
+
+// hierarchy is one mounted tree of control groups.
+type hierarchy struct {
+	Version     int
+	Controllers []string
+	// Dir is the group of this process, as a directory; Mount is the tree's root.
+	Dir, Mount string
+}
+
+// hierarchies finds the trees by proc_pid_mountinfo(5) and the groups of this
+// process in them by cgroups(7), "/proc files".
+func hierarchies(mountinfo, cgroup string) []hierarchy {
+	own := map[string]string{} // by controller; "" is version 2
+	for line := range strings.Lines(cgroup) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		for c := range strings.SplitSeq(f[1], ",") {
+			own[c] = f[2]
+		}
+	}
+	var found []hierarchy
+	s := bufio.NewScanner(strings.NewReader(mountinfo))
+	for s.Scan() {
+		before, after, ok := strings.Cut(s.Text(), " - ")
+		f, g := strings.Fields(before), strings.Fields(after)
+		if !ok || len(f) < 5 || len(g) < 3 {
+			continue
+		}
+		h := hierarchy{Mount: unescapeMount(f[4])}
+		root, path := unescapeMount(f[3]), ""
+		switch g[0] {
+		case "cgroup2":
+			h.Version, path, ok = 2, own[""], true
+		case "cgroup":
+			h.Version, ok = 1, false
+			for option := range strings.SplitSeq(g[2], ",") {
+				if slices.Contains(controllers, option) {
+					h.Controllers = append(h.Controllers, option)
+					path, ok = own[option], true
+				}
+			}
+		default:
+			continue
+		}
+		if !ok {
+			continue
+		}
+		// In a container the mount may show only the part of the tree below root.
+		if rel, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(rel) {
+			h.Dir = filepath.Join(h.Mount, rel)
+		} else {
+			h.Dir = h.Mount
+		}
+		found = append(found, h)
+	}
+	return found
+}
+
+// unescapeMount undoes the octal escapes of proc_pid_mountinfo(5).
+func unescapeMount(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// parents returns where groups of our own can be made: for version 1 below our
+// own, for version 2, where a group with members has no children with
+// controllers, below our own or beside it, wherever the controllers are handed down.
+func parents() ([]hierarchy, error) {
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	var usable []hierarchy
+	for _, h := range hierarchies(string(mountinfo), string(own)) {
+		if h.Version == 1 {
+			usable = append(usable, h)
+			continue
+		}
+		for _, dir := range []string{h.Dir, filepath.Dir(h.Dir)} {
+			if dir != h.Mount && !strings.HasPrefix(dir, h.Mount+"/") {
+				continue
+			}
+			b, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+			if err != nil {
+				continue
+			}
+			down := strings.Fields(string(b))
+			h.Controllers = slices.DeleteFunc([]string{ctlMemory, ctlPIDs, ctlCPU}, func(c string) bool { return !slices.Contains(down, c) })
+			if len(h.Controllers) > 0 {
+				h.Dir = dir
+				usable = append(usable, h)
+				break
+			}
+		}
+	}
+	return usable, nil
+}
+
+// group is a control group in every hierarchy that is used.
+type group struct {
+	parts []groupPart
+}
+
+type groupPart struct {
+	hierarchy
+	path string
+}
+
+// paths returns the directories, for the journal.
+func (g *group) paths() []string {
+	var list []string
+	for _, p := range g.parts {
+		list = append(list, p.path)
+	}
+	return list
+}
+
+// planGroup says which directories a group called name will have.
+func planGroup(in []hierarchy, name string) *group {
+	g := &group{}
+	for _, h := range in {
+		g.parts = append(g.parts, groupPart{h, filepath.Join(h.Dir, name)})
+	}
+	return g
+}
+
+// child plans a group below g.
+func (g *group) child(name string) *group {
+	c := &group{}
+	for _, p := range g.parts {
+		c.parts = append(c.parts, groupPart{p.hierarchy, filepath.Join(p.path, name)})
+	}
+	return c
+}
+
+// create makes the group and sets limits. On an error nothing is left.
+func (g *group) create(l sandbox.Limits, inner bool) error {
+	for _, p := range g.parts {
+		if err := p.create(l, inner); err != nil {
+			return errors.Join(err, g.remove(context.Background()))
+		}
+	}
+	return nil
+}
+
+func (p groupPart) create(l sandbox.Limits, inner bool) error {
+	if err := os.Mkdir(p.path, 0o755); err != nil {
+		return fmt.Errorf("make a control group: %w", err)
+	}
+	if err := p.limit(l); err != nil {
+		return err
+	}
+	if p.Version == 2 && !inner {
+		down := "+" + strings.Join(p.Controllers, " +")
+		return p.write("cgroup.subtree_control", down)
+	}
+	return nil
+}
+
+func (p groupPart) has(controller string) bool { return slices.Contains(p.Controllers, controller) }
+
+func (p groupPart) write(file, value string) error {
+	path := filepath.Join(p.path, file)
+	// Not os.WriteFile: it would create what a kernel does not have.
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write %q: %w", value, err)
+	}
+	return nil
+}
+
+func (p groupPart) read(file string) string {
+	b, err := os.ReadFile(filepath.Join(p.path, file))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// period is the length of a scheduling period, in microseconds: a share of
+// processors is a quota of it.
+const period = 100_000
+
+func quota(cpus float64) int64 { return max(int64(cpus*period), 1000) }
+
+// limit sets the limits of the controllers of this hierarchy and reads them back.
+func (p groupPart) limit(l sandbox.Limits) error {
+	type setting struct {
+		file  string
+		value int64
+	}
+	var set []setting
+	optional := func(file string, value int64) {
+		if _, err := os.Stat(filepath.Join(p.path, file)); err == nil {
+			set = append(set, setting{file, value})
+		}
+	}
+	v1 := p.Version == 1
+	if p.has(ctlMemory) && v1 {
+		optional("memory.use_hierarchy", 1)
+		set = append(set, setting{"memory.limit_in_bytes", l.Memory})
+		optional("memory.memsw.limit_in_bytes", l.Memory)
+	} else if p.has(ctlMemory) {
+		set = append(set, setting{"memory.max", l.Memory})
+		optional("memory.swap.max", 0)
+		optional("memory.oom.group", 1)
+	}
+	if p.has(ctlPIDs) {
+		set = append(set, setting{"pids.max", int64(l.PIDs)})
+	}
+	if p.has(ctlCPU) && v1 {
+		set = append(set, setting{"cpu.cfs_period_us", period}, setting{"cpu.cfs_quota_us", quota(l.CPUs)})
+	}
+	for _, s := range set {
+		if s.file == "memory.use_hierarchy" && p.read(s.file) == "1" {
+			continue
+		}
+		err := p.write(s.file, strconv.FormatInt(s.value, 10))
+		if s.file == "cpu.cfs_quota_us" && errors.Is(err, unix.EINVAL) {
+			// A group around this one has less already, which holds here too.
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.check(s.file, s.value); err != nil {
+			return err
+		}
+	}
+	if p.has(ctlCPU) && !v1 {
+		want := fmt.Sprintf("%d %d", quota(l.CPUs), period)
+		if err := p.write("cpu.max", want); err != nil {
+			return err
+		}
+		if got := p.read("cpu.max"); got != want {
+			return fmt.Errorf("%s is %q after %q was written", filepath.Join(p.path, "cpu.max"), got, want)
+		}
+	}
+	return nil
+}
+
+// check reads a limit back. The kernel rounds memory down to whole pages.
+func (p groupPart) check(file string, want int64) error {
+	got, err := strconv.ParseInt(p.read(file), 10, 64)
+	if err != nil || got > want || want-got >= int64(os.Getpagesize()) {
+		return fmt.Errorf("%s is %q after %d was written", filepath.Join(p.path, file), p.read(file), want)
+	}
+	return nil
+}
+
+// open opens what a process needs to join, in the order of [initSpec].
+func (g *group) open() (list []groupFile, files []*os.File, err error) {
+	for _, p := range g.parts {
+		names := []string{filepath.Join(p.path, "tasks")}
+		if p.Version == 2 {
+			names = []string{filepath.Join(p.path, "cgroup.procs"), filepath.Join(p.ownDir(), "cgroup.procs")}
+		}
+		for _, name := range names {
+			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			if err != nil {
+				closeAll(files)
+				return nil, nil, fmt.Errorf("open a control group: %w", err)
+			}
+			files = append(files, f)
+		}
+		list = append(list, groupFile{p.Version})
+	}
+	return list, files, nil
+}
+
+// ownDir is the group of this process, which an init returns to.
+func (p groupPart) ownDir() string {
+	mountinfo, _ := os.ReadFile("/proc/self/mountinfo")
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	for _, h := range hierarchies(string(mountinfo), string(own)) {
+		if h.Version == 2 && h.Mount == p.Mount {
+			return h.Dir
+		}
+	}
+	return p.Dir
+}
+
+// usage is what a group has used.
+type usage struct {
+	peak int64
+	cpu  time.Duration
+	oom  bool
+}
+
+func (g *group) usage() usage {
+	var u usage
+	for _, p := range g.parts {
+		if p.has(ctlMemory) && p.Version == 1 {
+			u.peak = number(p.read("memory.max_usage_in_bytes"))
+			u.oom = number(field(p.read("memory.oom_control"), "oom_kill")) > 0
+		} else if p.has(ctlMemory) {
+			u.peak = number(p.read("memory.peak"))
+			u.oom = number(field(p.read("memory.events"), "oom_kill")) > 0
+		}
+		if p.has(ctlUsage) {
+			u.cpu = time.Duration(number(p.read("cpuacct.usage")))
+		} else if p.Version == 2 {
+			u.cpu = time.Duration(number(field(p.read("cpu.stat"), "usage_usec"))) * time.Microsecond
+		}
+	}
+	return u
+}
+
+// field returns the value of key in lines of "key value".
+func field(text, key string) string {
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(line, key+" "); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
+func number(s string) int64 {
+	n, _ := strconv.ParseInt(s, 10, 64)
+	return n
+}
+
+// remove removes the group and those below it.
+func (g *group) remove(ctx context.Context) error { return removeGroups(ctx, g.paths()) }
+
+// removeTime bounds how long the kernel may take to let go of ended processes.
+const removeTime = 5 * time.Second
+
+// removeGroups kills what is left in groups and removes them, with those below.
+// A group stays busy for a moment after its last process was waited for, and
+// version 1 has no event for that.
+func removeGroups(ctx context.Context, paths []string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+	defer cancel()
+	again := time.NewTicker(2 * time.Millisecond)
+	defer again.Stop()
+	var errs []error
+	for _, path := range paths {
+		err := removeGroup(path)
+		for errors.Is(err, unix.EBUSY) && ctx.Err() == nil {
+			select {
+			case <-again.C:
+				err = removeGroup(path)
+			case <-ctx.Done():
+			}
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("remove a control group: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeGroup(path string) error {
+	if err := unix.Rmdir(path); err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	killGroup(path)
+	below, err := os.ReadDir(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, d := range below {
+		if d.IsDir() {
+			if err := removeGroup(filepath.Join(path, d.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if err := unix.Rmdir(path); err != nil && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "rmdir", Path: path, Err: err}
+	}
+	return nil
+}
+
+// killGroup kills the members of one group.
+func killGroup(path string) {
+	b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+	if err != nil {
+		return
+	}
+	for f := range strings.FieldsSeq(string(b)) {
+		if pid, err := strconv.Atoi(f); err == nil && pid > 1 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}

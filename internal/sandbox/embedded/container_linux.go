@@ -1,0 +1,516 @@
+package embedded
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+// drainTime bounds the wait for the end of output once the tree is gone: at the
+// weaker levels a process that escaped could hold it open.
+const drainTime = 2 * time.Second
+
+// container is the creator's side of one init.
+type container struct {
+	environment *environment
+	name        string
+	group       *group
+
+	control *channel // to the supervisor: its end kills the container
+	link    *channel // to the init
+	output  *output
+	begin   time.Time
+
+	ended  chan struct{} // closed once status and err are set
+	status sandbox.ExitStatus
+	err    error
+}
+
+// Start is described by [sandbox.Environment].
+func (e *environment) Start(ctx context.Context, spec sandbox.ContainerSpec) (sandbox.Container, error) {
+	if err := check(spec); err != nil {
+		return nil, err
+	}
+	c, err := e.start(ctx, spec, false)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", "start container "+spec.Name)
+	}
+	return c, nil
+}
+
+// rehearse starts a container that stops short of its payload.
+func (e *environment) rehearse(ctx context.Context) error {
+	c, err := e.start(ctx, sandbox.ContainerSpec{Name: "probe", Argv: []string{"probe"}}, true)
+	if err != nil {
+		return err
+	}
+	_, err = c.Wait(ctx)
+	return err
+}
+
+// check finds what is wrong with a specification whatever the level.
+func check(spec sandbox.ContainerSpec) error {
+	if err := errors.Join(checkName("container", spec.Name), checkLimits(spec.Limits)); err != nil {
+		return err
+	}
+	usage := func(hint, format string, args ...any) error {
+		return fault.New(fault.Usage, hint, "container "+spec.Name+": "+format, args...)
+	}
+	switch {
+	case len(spec.Argv) == 0 || spec.Argv[0] == "":
+		return usage("", "no command")
+	case spec.UID < 0 || spec.GID < 0:
+		return usage("", "negative user %d or group %d", spec.UID, spec.GID)
+	case spec.Root != "" && !filepath.IsAbs(spec.Root):
+		return usage("make it absolute", "root %q is relative", spec.Root)
+	}
+	for _, s := range slices.Concat(spec.Argv, spec.Env) {
+		if strings.ContainsRune(s, 0) {
+			return usage("", "a zero byte in %q", s)
+		}
+	}
+	targets := map[string]bool{}
+	for _, m := range spec.Mounts {
+		switch m.Kind {
+		case sandbox.ReadOnly, sandbox.ReadWrite, sandbox.Overlay:
+			if !filepath.IsAbs(m.Source) {
+				return usage("make it absolute", "the source %q of mount %s is not absolute", m.Source, m.Target)
+			}
+		case sandbox.Scratch:
+		default:
+			return usage("use ro, rw, overlay or scratch", "mount %s has unknown kind %q", m.Target, m.Kind)
+		}
+		target := filepath.Clean(m.Target)
+		if !filepath.IsAbs(m.Target) || target == "/" || target == "/proc" || target == "/dev" {
+			return usage("mount below /", "nothing can be mounted at %q", m.Target)
+		}
+		if targets[target] {
+			return usage("", "two mounts at %s", target)
+		}
+		if m.Size < 0 {
+			return usage("leave it out for the default", "mount %s has a negative size", target)
+		}
+		targets[target] = true
+	}
+	return nil
+}
+
+// start starts a container, and on an error leaves nothing of it.
+func (e *environment) start(ctx context.Context, spec sandbox.ContainerSpec, rehearse bool) (_ *container, err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	limits := narrow(e.limits, spec.Limits)
+	c := &container{environment: e, name: spec.Name, group: e.group.child("c-" + spec.Name), ended: make(chan struct{}), begin: time.Now()}
+	if err := e.register(c); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.release())
+			close(c.ended)
+		}
+	}()
+	init, err := e.prepare(spec, limits)
+	if err != nil {
+		return nil, err
+	}
+	init.Rehearse = rehearse
+	if err := c.group.create(limits, true); err != nil {
+		return nil, err
+	}
+	c.output = newOutput(spec, limits.Output, c.kill)
+	files, err := c.files(init, spec.Stdin)
+	defer closeAll(files)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.launch(ctx, files, startRequest{UID: init.UID, GID: init.GID, Wall: limits.Wall}); err != nil {
+		return nil, err
+	}
+	go c.follow()
+	return c, nil
+}
+
+// register takes the name of c; one container at a time may have it.
+func (e *environment) register(c *container) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return fault.New(fault.Unavailable, "", "environment %s is closed", e.spec.Name)
+	}
+	if e.containers[c.name] != nil {
+		return fault.New(fault.Usage, "choose another name, or wait for its end", "environment %s has a container %s", e.spec.Name, c.name)
+	}
+	e.containers[c.name] = c
+	return nil
+}
+
+// release frees what the container holds outside of its processes, and its name.
+func (c *container) release() error {
+	for _, ch := range []*channel{c.control, c.link} {
+		if ch != nil {
+			ch.close()
+		}
+	}
+	if c.output != nil {
+		c.output.stop()
+	}
+	err := c.group.remove(context.Background())
+	if !c.environment.full() {
+		err = errors.Join(err, removeDir(c.environment.work(c.name)))
+	}
+	c.environment.mu.Lock()
+	delete(c.environment.containers, c.name)
+	c.environment.mu.Unlock()
+	return err
+}
+
+// prepare turns a specification into one for an init, and makes what an
+// environment without private roots needs for it.
+func (e *environment) prepare(spec sandbox.ContainerSpec, l sandbox.Limits) (*initSpec, error) {
+	s := &initSpec{
+		Variant:  e.found.variant,
+		Hostname: spec.Name,
+		Hosts:    e.hosts(spec.Name),
+		Stage:    filepath.Join(e.place.dir, stageDir),
+		Root:     spec.Root,
+		Argv:     spec.Argv, Env: spec.Env, Dir: spec.Dir,
+		UID: cmp.Or(spec.UID, nobody), GID: cmp.Or(spec.GID, nobody),
+		Disk:    l.Disk,
+		Rlimits: e.rlimits(l),
+	}
+	for _, m := range spec.Mounts {
+		m.Target = filepath.Clean(m.Target)
+		s.Mounts = append(s.Mounts, m)
+	}
+	// What lies in another mount comes after it.
+	slices.SortStableFunc(s.Mounts, func(a, b sandbox.Mount) int { return strings.Compare(a.Target, b.Target) })
+	if !e.full() {
+		return s, e.prepareWork(spec.Name, s, l)
+	}
+	return s, nil
+}
+
+// prepareWork makes the temporary mounts of a container as directories of the
+// host, and says what Landlock has to allow. /tmp is one of them.
+func (e *environment) prepareWork(name string, s *initSpec, l sandbox.Limits) error {
+	s.Writable = []string{e.work(name)}
+	if err := os.MkdirAll(e.Path(name, sandbox.Mount{Kind: sandbox.Scratch, Target: "/tmp"}), 0o700); err != nil {
+		return err
+	}
+	var shown []sandbox.Mount
+	for _, m := range s.Mounts {
+		to := e.Path(name, m)
+		var err error
+		switch m.Kind {
+		case sandbox.Overlay:
+			// The place may be there as part of the mount around it.
+			if err = os.RemoveAll(to); err == nil {
+				err = copyTree(m.Source, to, least(l.Disk, m.Size), nil)
+			}
+		case sandbox.Scratch:
+			err = os.MkdirAll(to, 0o700)
+		default:
+			shown = append(shown, m)
+		}
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", m.Target, err)
+		}
+	}
+	s.Mounts = shown
+	return nil
+}
+
+// hosts is the /etc/hosts of a container.
+func (e *environment) hosts(name string) string {
+	var b strings.Builder
+	b.WriteString("127.0.0.1 localhost\n::1 localhost\n")
+	if _, ok := e.spec.Hosts[name]; !ok {
+		fmt.Fprintf(&b, "127.0.0.1 %s\n", name)
+	}
+	for _, host := range sortedKeys(e.spec.Hosts) {
+		fmt.Fprintf(&b, "%s %s\n", e.spec.Hosts[host], host)
+	}
+	return b.String()
+}
+
+// files returns what a start sends along: see [request].
+func (c *container) files(init *initSpec, stdin io.Reader) (files []*os.File, err error) {
+	var groups []*os.File
+	if init.Groups, groups, err = c.group.open(); err != nil {
+		return nil, err
+	}
+	spec, err := memoryFile(init)
+	if err != nil {
+		closeAll(groups)
+		return nil, err
+	}
+	files = append(files, spec)
+	link, theirs, err := pair()
+	if err != nil {
+		return append(files, groups...), err
+	}
+	c.link = link
+	files = append(files, theirs)
+	in, err := c.output.stdin(stdin)
+	if err != nil {
+		return append(files, groups...), err
+	}
+	files = append(files, in)
+	out, err := c.output.open()
+	files = append(files, out...)
+	return append(files, groups...), err
+}
+
+// launch has the supervisor start the init and waits until the payload runs.
+func (c *container) launch(ctx context.Context, files []*os.File, r startRequest) error {
+	control, err := connect(c.environment.place.dir)
+	if err != nil {
+		return fmt.Errorf("reach the supervisor: %w", err)
+	}
+	c.control = control
+	defer context.AfterFunc(ctx, func() { control.interrupt(); c.link.interrupt() })()
+	if err := control.send(request{Op: opStart, Start: &r}, files...); err != nil {
+		return fmt.Errorf("reach the supervisor: %w", cmp.Or(context.Cause(ctx), err))
+	}
+	closeAll(files)
+	var a reply
+	if _, err := control.receive(&a); err != nil {
+		return fmt.Errorf("the supervisor ended: %w", cmp.Or(context.Cause(ctx), err))
+	}
+	if a.Failure != nil {
+		return a.Failure
+	}
+	var m linkMessage
+	if _, err := c.link.receive(&m); err != nil {
+		return fmt.Errorf("the init of the container ended: %w", cmp.Or(context.Cause(ctx), err))
+	}
+	if m.Failure != nil {
+		return fault.Wrap(m.Failure, startKind(m.Failure), startHint(m.Failure), "set up")
+	}
+	return nil
+}
+
+// startKind says whose turn it is when an init could not start its payload.
+func startKind(f *failure) fault.Kind {
+	if strings.HasPrefix(f.Step, "find ") || strings.HasPrefix(f.Step, "start ") {
+		return fault.Finding
+	}
+	return fault.Unavailable
+}
+
+func startHint(f *failure) string {
+	switch {
+	case errors.Is(f, syscall.ENOENT):
+		return "check that the command, its interpreter and the working directory exist inside the container"
+	case errors.Is(f, syscall.EACCES):
+		return "check that the user of the container may execute the command"
+	case errors.Is(f, syscall.EAGAIN):
+		return "raise the limit of processes"
+	case errors.Is(f, syscall.ENOSPC):
+		return "raise the limit of disk space"
+	}
+	return ""
+}
+
+// follow waits for the end of the container and takes down how it ended.
+func (c *container) follow() {
+	var inner *exited
+	var m linkMessage
+	if _, err := c.link.receive(&m); err == nil {
+		inner = m.Exited
+	}
+	var a reply
+	_, err := c.control.receive(&a)
+	c.output.drain()
+	used := c.group.usage()
+	c.status = sandbox.ExitStatus{
+		Wall: time.Since(c.begin), CPU: used.cpu, PeakMemory: used.peak, OOM: used.oom,
+		OutputLimit: c.output.exceeded.Load(),
+	}
+	s := &c.status
+	switch {
+	case inner != nil:
+		s.Code = inner.Code
+		s.CPU = cmp.Or(s.CPU, inner.CPU)
+		s.PeakMemory = cmp.Or(s.PeakMemory, inner.PeakMemory)
+		if inner.Signal != 0 {
+			s.Signal = unix.SignalName(syscall.Signal(inner.Signal))
+		}
+	default:
+		// The tree was killed, its init with it.
+		s.Code, s.Signal = 128+int(unix.SIGKILL), "SIGKILL"
+	}
+	if err == nil && a.Reaped != nil {
+		s.TimedOut = a.Reaped.TimedOut
+	}
+	if err := c.release(); err != nil {
+		c.err = fault.Wrap(err, fault.Unavailable, "", "end container "+c.name)
+	}
+	close(c.ended)
+}
+
+func (c *container) Name() string { return c.name }
+
+// Signal is described by [sandbox.Container]. One that ended is left alone.
+func (c *container) Signal(sig os.Signal) error {
+	n, ok := sig.(syscall.Signal)
+	if !ok {
+		return fault.New(fault.Usage, "", "signal %v is unknown here", sig)
+	}
+	err := c.link.send(linkMessage{Signal: int(n)})
+	select {
+	case <-c.ended:
+		return nil
+	default:
+	}
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrClosed) {
+		return nil // it is about to
+	}
+	return fault.Wrap(err, fault.Unavailable, "", "signal container "+c.name)
+}
+
+// Wait is described by [sandbox.Container].
+func (c *container) Wait(ctx context.Context) (sandbox.ExitStatus, error) {
+	select {
+	case <-c.ended:
+		return c.status, c.err
+	case <-ctx.Done():
+		return sandbox.ExitStatus{}, fmt.Errorf("wait for container %s: %w", c.name, context.Cause(ctx))
+	}
+}
+
+// Kill is described by [sandbox.Container].
+func (c *container) Kill(ctx context.Context) error {
+	c.kill()
+	_, err := c.Wait(ctx)
+	return err
+}
+
+func (c *container) kill() { _ = c.control.send(request{Op: opKill}) }
+
+// output carries the streams of a container and bounds them together.
+type output struct {
+	to       [2]io.Writer
+	limit    int64
+	exceed   func()
+	exceeded atomic.Bool
+
+	mu      sync.Mutex
+	written int64
+	readers []*os.File
+	input   *os.File
+	done    sync.WaitGroup
+}
+
+func newOutput(spec sandbox.ContainerSpec, limit int64, exceed func()) *output {
+	return &output{to: [2]io.Writer{spec.Stdout, spec.Stderr}, limit: limit, exceed: exceed}
+}
+
+// stdin returns what the payload reads: a file as it is, anything else by a pipe.
+func (o *output) stdin(from io.Reader) (*os.File, error) {
+	switch f := from.(type) {
+	case nil:
+		return os.Open(os.DevNull)
+	case *os.File:
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("use standard input: %w", err)
+		}
+		return os.NewFile(uintptr(fd), f.Name()), nil
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	o.input = w
+	// It ends when the payload stops reading; a reader that blocks for ever keeps
+	// only this goroutine.
+	go func() {
+		_, _ = io.Copy(w, from)
+		w.Close()
+	}()
+	return r, nil
+}
+
+// open returns what the payload writes to, and starts to carry it.
+func (o *output) open() ([]*os.File, error) {
+	var ends []*os.File
+	for _, to := range o.to {
+		if to == nil {
+			f, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+			if err != nil {
+				return ends, err
+			}
+			ends = append(ends, f)
+			continue
+		}
+		r, w, err := os.Pipe()
+		if err != nil {
+			return ends, err
+		}
+		ends = append(ends, w)
+		o.readers = append(o.readers, r)
+		o.done.Go(func() { o.carry(r, to) })
+	}
+	return ends, nil
+}
+
+// carry copies until the end or the limit, and then reads on, so that a payload
+// is stopped by being killed and not by a full pipe.
+func (o *output) carry(from io.Reader, to io.Writer) {
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		if n > 0 && !o.write(to, b[:n]) && o.exceeded.CompareAndSwap(false, true) {
+			o.exceed()
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// write writes what the limit leaves of b and reports whether that was all. One
+// call at a time: both streams may have the same writer.
+func (o *output) write(to io.Writer, b []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	left := o.limit - o.written
+	within := int64(len(b)) <= left
+	b = b[:min(int64(len(b)), max(left, 0))]
+	o.written += int64(len(b))
+	// A writer that fails is its owner's loss; the payload must not notice.
+	_, _ = to.Write(b)
+	return within
+}
+
+// drain waits for the end of the output.
+func (o *output) drain() {
+	late := time.AfterFunc(drainTime, o.stop)
+	defer late.Stop()
+	o.done.Wait()
+}
+
+// stop closes our ends of all streams.
+func (o *output) stop() {
+	closeAll(o.readers)
+	if o.input != nil {
+		o.input.Close()
+	}
+}

@@ -1,0 +1,300 @@
+package embedded
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+const (
+	// startTime bounds how long a supervisor or an init may take to start, on a
+	// machine however busy.
+	startTime = 30 * time.Second
+	// dialTime bounds a dial whose context has no deadline.
+	dialTime = time.Minute
+	// closeTime bounds how long a supervisor may take to end.
+	closeTime = 10 * time.Second
+)
+
+// environment is the creator's side of one supervisor.
+type environment struct {
+	backend *Backend
+	spec    sandbox.EnvironmentSpec
+	found   *findings
+	limits  sandbox.Limits
+	place   *place
+	group   *group
+
+	boot    *channel
+	process *os.Process   // the supervisor, once it was started
+	gone    chan struct{} // closed once it was waited for
+
+	mu         sync.Mutex
+	closed     bool
+	containers map[string]*container
+	closing    sync.Once
+	closeErr   error
+}
+
+// create makes an environment as found says.
+func (b *Backend) create(ctx context.Context, spec sandbox.EnvironmentSpec, found *findings) (_ *environment, err error) {
+	p, err := b.claim(ctx, spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	e := &environment{
+		backend: b, spec: spec, found: found, limits: orDefault(spec.Limits), place: p,
+		gone: make(chan struct{}), containers: map[string]*container{},
+	}
+	creator, err := processOf(os.Getpid())
+	e.group = planGroup(found.parents, fmt.Sprintf("%s%s-%d-%d", groupPrefix, spec.Name, creator.PID, creator.Start))
+	r := record{
+		Schema: recordSchema, Name: spec.Name, Level: found.variant.Level, Created: time.Now().UTC().Truncate(time.Second),
+		Creator: creator, Groups: e.group.paths(),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	if err := errors.Join(err, p.write(r)); err != nil {
+		return nil, e.errorf(err, "journal")
+	}
+	for _, d := range []string{stageDir, workDir} {
+		if err := os.Mkdir(filepath.Join(p.dir, d), 0o700); err != nil {
+			return nil, e.errorf(err, "make directories for")
+		}
+	}
+	if err := e.group.create(e.limits, false); err != nil {
+		return nil, e.errorf(err, "limit")
+	}
+	if err := e.launch(ctx); err != nil {
+		return nil, e.errorf(err, "start the supervisor of")
+	}
+	if r.Supervisor, err = processOf(e.process.Pid); err == nil {
+		err = p.write(r)
+	}
+	if err != nil {
+		return nil, e.errorf(err, "journal")
+	}
+	b.live.Store(spec.Name, e)
+	return e, nil
+}
+
+func (e *environment) errorf(err error, doing string) error {
+	return fault.Wrap(err, fault.Unavailable, "", doing+" environment "+e.spec.Name)
+}
+
+// launch starts the supervisor and waits until it is ready.
+func (e *environment) launch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	listener, err := listen(e.place.dir)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	boot, theirs, err := pair()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	e.boot = boot
+	cmd := &exec.Cmd{
+		Path:       cmp.Or(e.backend.options.Helper, "/proc/self/exe"),
+		Args:       []string{argvSupervisor},
+		Env:        []string{"GOMAXPROCS=2", "GOTRACEBACK=single"},
+		ExtraFiles: []*os.File{listener, theirs},
+		SysProcAttr: &syscall.SysProcAttr{
+			Setpgid: true,
+		},
+	}
+	if v := e.found.variant; v.Level == sandbox.Full {
+		a := cmd.SysProcAttr
+		// Where processes have a namespace the kernel ends them with the creator;
+		// elsewhere the supervisor sees its end and has to do it.
+		a.Pdeathsig = syscall.SIGKILL
+		a.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWIPC
+		if !v.OuterProc {
+			a.Cloneflags |= unix.CLONE_NEWPID
+		}
+		if v.UserNS {
+			a.Cloneflags |= unix.CLONE_NEWUSER
+			a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+			a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+		}
+	}
+	if err := e.spawn(cmd); err != nil {
+		return fail("start a process in new namespaces", err)
+	}
+	defer context.AfterFunc(ctx, boot.interrupt)()
+	if err := boot.send(supervisorConfig{e.found.variant}); err != nil {
+		return err
+	}
+	var ready reply
+	if _, err := boot.receive(&ready); err != nil {
+		return cmp.Or(context.Cause(ctx), fmt.Errorf("the supervisor ended before it was ready: %w", err))
+	}
+	if ready.Failure != nil {
+		return ready.Failure
+	}
+	return nil
+}
+
+// spawn starts the supervisor on a thread that lives as long as it does: to the
+// kernel that thread is the parent whose death PDEATHSIG tells.
+func (e *environment) spawn(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		if err == nil {
+			e.process = cmd.Process
+		}
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+		close(e.gone)
+	}()
+	return <-started
+}
+
+func (e *environment) Name() string { return e.spec.Name }
+
+// full reports whether containers have a private root.
+func (e *environment) full() bool { return e.found.variant.Level == sandbox.Full }
+
+// Path is described by [sandbox.Environment].
+func (e *environment) Path(name string, m sandbox.Mount) string {
+	switch {
+	case e.full():
+		return m.Target
+	case m.Kind == sandbox.ReadOnly || m.Kind == sandbox.ReadWrite:
+		return m.Source
+	default:
+		return filepath.Join(e.work(name), filepath.Join("/", m.Target))
+	}
+}
+
+// work is the directory of a container's temporary mounts where there is no
+// private root.
+func (e *environment) work(name string) string { return filepath.Join(e.place.dir, workDir, name) }
+
+// Port is described by [sandbox.Environment].
+func (e *environment) Port(preferred int) (int, error) {
+	if preferred < 0 || preferred > 65535 {
+		return 0, fault.New(fault.Usage, "choose 1 to 65535, or 0 for any", "port %d does not exist", preferred)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	a, _, err := ask(ctx, e.place.dir, request{Op: opPort, Port: preferred})
+	if err != nil {
+		return 0, fault.Wrap(err, fault.Unavailable, "", "find a free port in environment "+e.spec.Name)
+	}
+	return a.Port, nil
+}
+
+// Dial is described by [sandbox.Environment]. A host is an address, "localhost",
+// or one of the names of the environment.
+func (e *environment) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if !strings.HasPrefix(network, "tcp") && !strings.HasPrefix(network, "udp") {
+		return nil, fault.New(fault.Usage, "use tcp or udp", "cannot dial network %q of an environment", network)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Usage, "write host:port", "dial in environment "+e.spec.Name)
+	}
+	if to, ok := e.spec.Hosts[host]; ok {
+		host = to
+	} else if host == "localhost" || host == "" {
+		host = "127.0.0.1"
+	}
+	if net.ParseIP(host) == nil {
+		return nil, fault.New(fault.Usage, "", "environment %s knows no host %q", e.spec.Name, host)
+	}
+	r := request{Op: opDial, Network: network, Address: net.JoinHostPort(host, port), Timeout: dialTime}
+	if d, ok := ctx.Deadline(); ok {
+		r.Timeout = max(time.Until(d), time.Millisecond)
+	}
+	_, files, err := ask(ctx, e.place.dir, r)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", fmt.Sprintf("dial %s in environment %s", address, e.spec.Name))
+	}
+	defer closeAll(files)
+	if len(files) != 1 {
+		return nil, fmt.Errorf("the supervisor of environment %s sent %d sockets", e.spec.Name, len(files))
+	}
+	return net.FileConn(files[0])
+}
+
+// Close is described by [sandbox.Environment].
+func (e *environment) Close(ctx context.Context) error {
+	e.closing.Do(func() { e.closeErr = e.close(ctx) })
+	return e.closeErr
+}
+
+func (e *environment) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.backend.live.CompareAndDelete(e.spec.Name, e)
+	if e.boot != nil {
+		e.boot.close()
+	}
+	if e.process != nil {
+		e.stop(ctx)
+	}
+	e.mu.Lock()
+	running := make([]*container, 0, len(e.containers))
+	for _, c := range e.containers {
+		running = append(running, c)
+	}
+	e.mu.Unlock()
+	for _, c := range running {
+		<-c.ended
+	}
+	err := e.group.remove(ctx)
+	err = errors.Join(err, removeDir(e.place.dir))
+	e.place.lock.Close()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return e.errorf(err, "close")
+	}
+	return nil
+}
+
+// stop ends the supervisor: at once where a namespace ends the rest with it,
+// otherwise after it had the time to do so.
+func (e *environment) stop(ctx context.Context) {
+	if e.full() {
+		_ = e.process.Kill()
+		<-e.gone
+		return
+	}
+	select {
+	case <-e.gone:
+	case <-ctx.Done():
+		e.backend.log.WarnContext(ctx, "supervisor did not end by itself", "environment", e.spec.Name)
+		_ = e.process.Kill()
+		<-e.gone
+	}
+}

@@ -1,0 +1,297 @@
+package embedded
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+// The descriptors that an init inherits after the payload's own three; those of
+// control groups follow.
+const (
+	fdSpec   = 3
+	fdLink   = 4
+	fdGroups = 5
+)
+
+// payload is the process that an init runs.
+type payload struct {
+	link *channel
+	full bool
+
+	mu  sync.Mutex
+	pid int // zero before the start and after the end
+}
+
+// initMain builds the container, starts the payload, and reaps whatever becomes
+// its child until the payload ends. At level Full it is process 1 of the
+// container, so its own end is the end of the whole tree.
+func initMain() int {
+	// Threads that give up their privileges must not be the main one: it would
+	// outlive its goroutine.
+	runtime.LockOSThread()
+	terminate := make(chan os.Signal, 1)
+	signal.Ignore()
+	signal.Notify(terminate, syscall.SIGTERM)
+	unix.Umask(0o022)
+
+	link, err := newChannel(os.NewFile(fdLink, "link"))
+	if err != nil {
+		return 1
+	}
+	p := &payload{link: link}
+	if err := p.start(); err != nil {
+		_ = link.send(linkMessage{Failure: asFailure("start the container", err)})
+		return 1
+	}
+	go p.obey(terminate)
+	e := p.reap()
+	if !p.full {
+		killDescendants()
+	}
+	if e != nil {
+		_ = link.send(linkMessage{Exited: e})
+	}
+	return 0
+}
+
+// start does everything up to the running payload.
+func (p *payload) start() error {
+	var spec initSpec
+	f := os.NewFile(fdSpec, "spec")
+	err := json.NewDecoder(f).Decode(&spec)
+	f.Close()
+	if err != nil {
+		return fail("read the specification", err)
+	}
+	var groups []*os.File
+	for _, g := range spec.Groups {
+		for range g.files() {
+			groups = append(groups, os.NewFile(uintptr(fdGroups+len(groups)), "control group"))
+		}
+	}
+	for _, g := range groups {
+		unix.CloseOnExec(int(g.Fd()))
+	}
+	defer closeAll(groups)
+	if p.full = spec.Variant.Level == sandbox.Full; p.full {
+		err = buildRoot(&spec)
+	} else {
+		err = fail("become a reaper", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+	}
+	if err != nil {
+		return err
+	}
+	type result struct {
+		pid int
+		err error
+	}
+	launched := make(chan result)
+	go func() {
+		// Locked and never unlocked: the thread ends with the goroutine, and with
+		// it what it gave up and the control groups it joined.
+		runtime.LockOSThread()
+		pid, err := launch(&spec, groups)
+		launched <- result{pid, err}
+	}()
+	r := <-launched
+	if r.err != nil {
+		return r.err
+	}
+	p.mu.Lock()
+	p.pid = r.pid
+	p.mu.Unlock()
+	// The payload has them; a reader of its output must see their end.
+	for fd := range 3 {
+		unix.Close(fd)
+	}
+	return p.link.send(linkMessage{Started: true})
+}
+
+// launch confines the calling thread and starts the payload from it.
+func launch(spec *initSpec, groups []*os.File) (int, error) {
+	leave, err := join(spec.Groups, groups)
+	if err != nil {
+		return 0, err
+	}
+	if err := confine(spec); err != nil {
+		return 0, err
+	}
+	if spec.Rehearse {
+		return 0, leave()
+	}
+	path, dir := spec.Argv[0], filepath.Join("/", spec.Dir)
+	if spec.Variant.Level != sandbox.Full {
+		path, dir = below(spec.Root, path), below(spec.Root, spec.Dir)
+	}
+	path, err = lookPath(path, spec.Env, dir)
+	if err != nil {
+		return 0, fail("find "+spec.Argv[0], err)
+	}
+	a := &syscall.ProcAttr{Dir: dir, Env: spec.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}}
+	if spec.Variant.Level == sandbox.Full && !spec.Variant.UserNS {
+		a.Sys.Credential = &syscall.Credential{Uid: uint32(spec.UID), Gid: uint32(spec.GID)}
+	}
+	pid, err := syscall.ForkExec(path, spec.Argv, a)
+	if err != nil {
+		return 0, fail("start "+spec.Argv[0]+" in "+dir, err)
+	}
+	return pid, leave()
+}
+
+// below returns where an absolute path of a container's root is at a level
+// without a private root: under root if it is there, else the path itself.
+func below(root, path string) string {
+	if root == "" || !filepath.IsAbs(path) {
+		return path
+	}
+	if in := filepath.Join(root, path); exists(in) {
+		return in
+	}
+	return path
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// lookPath finds name as execvp(3) does, by the PATH of env.
+func lookPath(name string, env []string, dir string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	list := "/usr/local/bin:/usr/bin:/bin"
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			list = v
+		}
+	}
+	for _, d := range filepath.SplitList(list) {
+		if !filepath.IsAbs(d) {
+			d = filepath.Join(dir, d)
+		}
+		path := filepath.Join(d, name)
+		if st, err := os.Stat(path); err == nil && !st.IsDir() && st.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", &exec.Error{Name: name, Err: syscall.ENOENT}
+}
+
+// join makes this thread a member of the control groups, so that what it starts
+// is. The function returned takes the init out again where the whole of it had
+// to join.
+func join(list []groupFile, files []*os.File) (leave func() error, err error) {
+	var back []*os.File
+	for _, g := range list {
+		if _, err := files[0].WriteString("0"); err != nil {
+			return nil, fail("join a control group", err)
+		}
+		if g.Version == 2 {
+			back = append(back, files[1])
+		}
+		files = files[g.files():]
+	}
+	return func() error {
+		for _, f := range back {
+			if _, err := f.WriteString("0"); err != nil {
+				return fail("leave a control group", err)
+			}
+		}
+		return nil
+	}, nil
+}
+
+// obey delivers signals to the payload, and ends everything when the creator is
+// gone or the supervisor says so.
+func (p *payload) obey(terminate <-chan os.Signal) {
+	go func() {
+		<-terminate
+		p.end()
+	}()
+	for {
+		var m linkMessage
+		if _, err := p.link.receive(&m); err != nil {
+			break
+		}
+		p.mu.Lock()
+		if p.pid != 0 {
+			_ = unix.Kill(p.pid, syscall.Signal(m.Signal))
+		}
+		p.mu.Unlock()
+	}
+	p.end()
+}
+
+// end ends the container. Where no process namespace does it, all but this
+// process are killed, and reap then sees the end of the payload.
+func (p *payload) end() {
+	if p.full {
+		os.Exit(1)
+	}
+	for _, pid := range descendants(os.Getpid()) {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pid != 0 {
+		_ = unix.Kill(p.pid, unix.SIGKILL)
+	}
+}
+
+// reap waits for children until the payload ends.
+func (p *payload) reap() *exited {
+	for {
+		var w unix.WaitStatus
+		pid, err := p.waitAny(&w)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil
+		case pid == 0:
+			continue
+		}
+		e := &exited{Code: w.ExitStatus()}
+		if w.Signaled() {
+			e.Signal = int(w.Signal())
+			e.Code = 128 + e.Signal
+		}
+		var u unix.Rusage
+		if unix.Getrusage(unix.RUSAGE_CHILDREN, &u) == nil {
+			e.CPU = time.Duration(u.Utime.Nano() + u.Stime.Nano())
+			e.PeakMemory = u.Maxrss << 10
+		}
+		return e
+	}
+}
+
+// waitAny waits for one child and returns its number, or zero if it was not the
+// payload. The number of a process stays taken until it is waited for, so it is
+// forgotten under the same lock under which signals are sent.
+func (p *payload) waitAny(w *unix.WaitStatus) (int, error) {
+	if err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pid, err := unix.Wait4(-1, w, unix.WNOHANG, nil)
+	if err != nil || pid != p.pid {
+		return 0, err
+	}
+	p.pid = 0
+	return pid, nil
+}

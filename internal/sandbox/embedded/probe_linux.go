@@ -1,0 +1,267 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+// findings are what a probe found out about this machine.
+type findings struct {
+	variant variant
+	// parents are where control groups can be made; noGroups says why, of those
+	// controllers that cannot be used.
+	parents  []hierarchy
+	noGroups string
+	refused  []string
+	notes    map[string]string
+}
+
+// Probe starts a throw-away container and takes down what the kernel refused.
+func (b *Backend) Probe(ctx context.Context) (sandbox.Capabilities, error) {
+	if err := b.check(); err != nil {
+		return sandbox.Capabilities{}, err
+	}
+	f, err := b.probe(ctx)
+	if err != nil {
+		return sandbox.Capabilities{}, err
+	}
+	return sandbox.Capabilities{Level: f.variant.Level, Refused: slices.Clone(f.refused), Notes: f.notes}, nil
+}
+
+// probe finds out once what this machine allows.
+func (b *Backend) probe(ctx context.Context) (*findings, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.found != nil {
+		return b.found, nil
+	}
+	f := &findings{notes: notes()}
+	if err := b.tryLevels(ctx, f); err != nil {
+		return nil, err
+	}
+	f.notes["level"] = f.variant.Level.String()
+	f.notes["user namespace"] = strconv.FormatBool(f.variant.UserNS)
+	f.notes["control groups"] = describeGroups(f)
+	b.found = f
+	b.log.DebugContext(ctx, "sandbox probed", "level", f.variant.Level, "user_namespace", f.variant.UserNS, "refused", f.refused)
+	return f, nil
+}
+
+// tryLevels tries from the strongest way to isolate to the weakest.
+func (b *Backend) tryLevels(ctx context.Context, f *findings) error {
+	if b.maxLevel() < sandbox.Full {
+		f.refused = append(f.refused, "full: not tried: this run allows at most level "+b.maxLevel().String())
+	} else {
+		usable, why := usableGroups()
+		var reasons []string
+		for _, v := range fullVariants() {
+			err := b.rehearse(ctx, v, usable)
+			if err != nil && len(usable) > 0 {
+				// What is in the way may be the control groups.
+				if b.rehearse(ctx, v, nil) == nil {
+					err, usable, why = nil, nil, err.Error()
+				}
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err == nil {
+				f.variant, f.parents, f.noGroups = v, usable, why
+				return nil
+			}
+			if text := explain(err, v); !slices.Contains(reasons, text) {
+				reasons = append(reasons, text)
+			}
+		}
+		f.refused = append(f.refused, "full: "+strings.Join(reasons, "; "))
+	}
+	if b.maxLevel() >= sandbox.Reduced {
+		v := variant{Level: sandbox.Reduced}
+		if err := b.rehearse(ctx, v, nil); err == nil {
+			f.variant = v
+			return nil
+		} else {
+			f.refused = append(f.refused, "reduced: "+err.Error())
+		}
+	} else {
+		f.refused = append(f.refused, "reduced: not tried: this run allows at most level none")
+	}
+	f.variant = variant{Level: sandbox.None}
+	return ctx.Err()
+}
+
+// fullVariants are the ways to level Full, the best first.
+func fullVariants() []variant {
+	var list []variant
+	if privileged() {
+		list = append(list, variant{Level: sandbox.Full})
+	}
+	return append(list,
+		variant{Level: sandbox.Full, UserNS: true},
+		variant{Level: sandbox.Full, UserNS: true, OuterProc: true})
+}
+
+// privileged reports whether this process has what it takes to do without a user
+// namespace.
+func privileged() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if unix.Geteuid() != 0 || unix.Capget(&header, &sets[0]) != nil {
+		return false
+	}
+	for _, c := range []int{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP, unix.CAP_NET_ADMIN, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER} {
+		if sets[c/32].Effective&(1<<(c%32)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// rehearse makes an environment and a container in it, up to the point where the
+// payload would start, and removes both.
+func (b *Backend) rehearse(ctx context.Context, v variant, groups []hierarchy) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	b.log.DebugContext(ctx, "rehearse", "variant", v)
+	name := fmt.Sprintf("probe-%d-%d", os.Getpid(), time.Now().UnixNano())
+	spec := sandbox.EnvironmentSpec{Name: name}
+	e, err := b.create(ctx, spec, &findings{variant: v, parents: groups})
+	if err != nil {
+		return err
+	}
+	err = e.rehearse(ctx)
+	return errors.Join(err, e.Close(ctx))
+}
+
+// usableGroups returns the hierarchies in which a group with limits can be made,
+// and what was in the way of the others.
+func usableGroups() (usable []hierarchy, why string) {
+	all, err := parents()
+	if err != nil {
+		return nil, err.Error()
+	}
+	name := fmt.Sprintf("%sprobe-%d-%d", groupPrefix, os.Getpid(), time.Now().UnixNano())
+	for _, h := range all {
+		g := planGroup([]hierarchy{h}, name)
+		err := g.create(defaults(), false)
+		if err == nil {
+			err = g.remove(context.Background())
+		}
+		if err != nil {
+			why = err.Error()
+			continue
+		}
+		usable = append(usable, h)
+	}
+	if len(all) == 0 {
+		why = "no control group hierarchy with the controllers memory, pids and cpu can be used here"
+	}
+	return usable, why
+}
+
+func describeGroups(f *findings) string {
+	var list []string
+	for _, h := range f.parents {
+		list = append(list, fmt.Sprintf("v%d %s", h.Version, strings.Join(h.Controllers, ",")))
+	}
+	if f.noGroups != "" {
+		list = append(list, f.noGroups)
+	}
+	return strings.Join(list, "; ")
+}
+
+// notes are facts about the machine.
+func notes() map[string]string {
+	n := map[string]string{}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		n["kernel"] = unix.ByteSliceToString(u.Release[:])
+	}
+	if _, v, err := landlockConfig(); err == nil {
+		n["landlock"] = "version " + strconv.Itoa(v)
+	} else {
+		n["landlock"] = err.Error()
+	}
+	n["user"] = strconv.Itoa(os.Getuid())
+	return n
+}
+
+// explain says what the kernel refused and, where a file tells, why.
+func explain(err error, v variant) string {
+	var f *failure
+	text := err.Error()
+	if !errors.As(err, &f) {
+		return text
+	}
+	who := "without a user namespace"
+	if v.UserNS {
+		who = "in a user namespace"
+	}
+	text = fmt.Sprintf("the kernel refused to %s (%s) %s", f.Step, f.Text, who)
+	var because []string
+	if v.UserNS {
+		because = userNamespaceReasons(f)
+	}
+	if status, err := os.ReadFile("/proc/self/status"); err == nil && field2(string(status), "Seccomp:") == "2" {
+		because = append(because, "a system call filter is in force, as in a container with its default seccomp profile")
+	}
+	if errors.Is(f, syscall.ENOSYS) {
+		because = append(because, "Linux 5.12 or newer is needed")
+	}
+	if len(because) > 0 {
+		text += ": " + strings.Join(because, ", ")
+	}
+	return text
+}
+
+// userNamespaceReasons are the settings that keep a user from user namespaces.
+func userNamespaceReasons(f *failure) []string {
+	var list []string
+	if sysctl("kernel/unprivileged_userns_clone") == "0" {
+		list = append(list, "kernel.unprivileged_userns_clone is 0")
+	}
+	if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1" {
+		list = append(list, "AppArmor restricts user namespaces (kernel.apparmor_restrict_unprivileged_userns is 1)")
+	}
+	if sysctl("user/max_user_namespaces") == "0" || errors.Is(f, syscall.ENOSPC) {
+		list = append(list, "user.max_user_namespaces is "+sysctl("user/max_user_namespaces"))
+	}
+	return list
+}
+
+func sysctl(name string) string {
+	b, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// field2 returns the second field of the line whose first is key.
+func field2(text, key string) string {
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == key {
+			return f[1]
+		}
+	}
+	return ""
+}
+
+// refuse is the error of a level that cannot be reached.
+func (f *findings) refuse(asked sandbox.Level) error {
+	hint := "run as root, or in a container with --security-opt seccomp=unconfined, or install Docker, or accept less with --min-isolation " + f.variant.Level.String()
+	return fault.New(fault.Unavailable, hint, "isolation level %s cannot be reached here, only %s: %s",
+		asked, f.variant.Level, strings.Join(f.refused, "; "))
+}

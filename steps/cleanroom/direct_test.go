@@ -1,0 +1,166 @@
+package cleanroom_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+// direct is a back end that isolates nothing: the phase is what is tested here,
+// and the walls have their own tests. It says so: its level is None.
+type direct struct {
+	t *testing.T
+	// started sees every container before it starts.
+	started func(spec sandbox.ContainerSpec)
+	// level is what its environments say they have.
+	level sandbox.Level
+	open  sync.WaitGroup
+}
+
+func (d *direct) Name() string { return "direct" }
+
+func (d *direct) Probe(context.Context) (sandbox.Capabilities, error) {
+	return sandbox.Capabilities{Level: d.level}, nil
+}
+
+func (d *direct) Create(_ context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	dir, err := os.MkdirTemp(d.t.TempDir(), "env-")
+	if err != nil {
+		return nil, err
+	}
+	d.open.Add(1)
+	return &directEnv{d: d, name: spec.Name, dir: dir}, nil
+}
+
+func (d *direct) List(context.Context) ([]sandbox.Info, error) { return nil, nil }
+
+func (d *direct) Delete(context.Context, string) error { return errors.New("not here") }
+
+type directEnv struct {
+	d    *direct
+	name string
+	dir  string
+	mu   sync.Mutex
+	runs []*directRun
+	once sync.Once
+}
+
+func (e *directEnv) Name() string { return e.name }
+
+func (e *directEnv) Effective() sandbox.Effective {
+	return sandbox.Effective{
+		Level: e.d.level, Why: []string{"a test asked for no isolation"},
+		Enforced: []sandbox.Enforcement{{Name: "wall", Value: "as asked", By: "deadline"}},
+	}
+}
+
+func (e *directEnv) Path(container string, m sandbox.Mount) string {
+	if m.Kind == sandbox.Scratch {
+		return filepath.Join(e.dir, container, filepath.Base(m.Target))
+	}
+	return m.Source
+}
+
+func (e *directEnv) Port(int) (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func (e *directEnv) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+func (e *directEnv) Start(_ context.Context, spec sandbox.ContainerSpec) (sandbox.Container, error) {
+	if e.d.started != nil {
+		e.d.started(spec)
+	}
+	for _, m := range spec.Mounts {
+		if err := os.MkdirAll(e.Path(spec.Name, m), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), spec.Limits.Wall)
+	cmd := exec.CommandContext(ctx, spec.Argv[0], spec.Argv[1:]...)
+	cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = spec.Env, spec.Dir, spec.Stdin, spec.Stdout, spec.Stderr
+	cmd.WaitDelay = time.Second
+	killTree(cmd)
+	// A program that was just written cannot be started while a child that another
+	// test forked at that moment still holds it open; that passes (go.dev/issue/22315).
+	for {
+		err := cmd.Start()
+		if err == nil {
+			break
+		}
+		if !strings.Contains(err.Error(), "text file busy") || ctx.Err() != nil {
+			cancel()
+			return nil, err
+		}
+	}
+	r := &directRun{name: spec.Name, cmd: cmd, cancel: cancel, done: make(chan struct{})}
+	started := time.Now()
+	go func() {
+		defer close(r.done)
+		_ = cmd.Wait() // how it ended is in ProcessState
+		r.status = sandbox.ExitStatus{Code: cmd.ProcessState.ExitCode(), Wall: time.Since(started), TimedOut: ctx.Err() == context.DeadlineExceeded}
+		if r.status.Code < 0 && !r.status.TimedOut {
+			r.status.Signal = cmd.ProcessState.String()
+		}
+	}()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.runs = append(e.runs, r)
+	return r, nil
+}
+
+func (e *directEnv) Close(ctx context.Context) (err error) {
+	e.once.Do(func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, r := range e.runs {
+			err = errors.Join(err, r.Kill(ctx))
+		}
+		err = errors.Join(err, os.RemoveAll(e.dir))
+		e.d.open.Done()
+	})
+	return err
+}
+
+type directRun struct {
+	name   string
+	cmd    *exec.Cmd
+	cancel func()
+	done   chan struct{}
+	status sandbox.ExitStatus
+}
+
+func (r *directRun) Name() string { return r.name }
+
+func (r *directRun) Signal(sig os.Signal) error { return r.cmd.Process.Signal(sig) }
+
+func (r *directRun) Wait(ctx context.Context) (sandbox.ExitStatus, error) {
+	select {
+	case <-r.done:
+		return r.status, nil
+	case <-ctx.Done():
+		return sandbox.ExitStatus{}, context.Cause(ctx)
+	}
+}
+
+func (r *directRun) Kill(context.Context) error {
+	r.cancel()
+	<-r.done
+	return nil
+}

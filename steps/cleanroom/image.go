@@ -1,0 +1,73 @@
+package cleanroom
+
+import (
+	"io/fs"
+	"os"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+)
+
+// onlyFile returns a file system that holds the file called name, executable, and
+// nothing else, whatever else the directory holds. A build wrote it behind walls:
+// a link or a special file in its place is refused, not followed.
+func onlyFile(dir *os.Root, name string) (fs.FS, error) {
+	info, err := dir.Lstat(name)
+	if err != nil {
+		return nil, fault.New(fault.Internal, "", "the build left no program: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fault.New(fault.Finding, "", "the build left a %s in place of the program", info.Mode().Type())
+	}
+	return executable{dir: dir, info: programInfo{info}}, nil
+}
+
+// executable is a file system of one file.
+type executable struct {
+	dir  *os.Root
+	info programInfo
+}
+
+// Open opens the file. The root is there to be walked with ReadDir.
+func (e executable) Open(name string) (fs.File, error) {
+	if name != e.info.Name() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	f, err := e.dir.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return programFile{f, e.info}, nil
+}
+
+// ReadDir returns the one entry of the root.
+func (e executable) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name != "." {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
+	}
+	return []fs.DirEntry{fs.FileInfoToDirEntry(e.info)}, nil
+}
+
+// Stat describes the root or the file.
+func (e executable) Stat(name string) (fs.FileInfo, error) {
+	switch name {
+	case ".":
+		return e.dir.Stat(".")
+	case e.info.Name():
+		return e.info, nil
+	default:
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+	}
+}
+
+type programFile struct {
+	fs.File
+	info programInfo
+}
+
+func (f programFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+
+// programInfo describes the program with mode 0755, whatever mode the build's
+// umask gave it.
+type programInfo struct{ fs.FileInfo }
+
+func (programInfo) Mode() fs.FileMode { return 0o755 }

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package cleanroom_test
+
+import "os/exec"
+
+func killTree(*exec.Cmd) {}

@@ -1,0 +1,129 @@
+package cleanroom
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+// buildFlags shape what is compiled. With them and buildEnv the compiled standard
+// library fits whatever is built later, so both are used for it too.
+var buildFlags = []string{"-trimpath", "-buildvcs=false"}
+
+// buildEnv is what the go command takes its settings from. It is complete: no
+// setting of the host gets in, and nothing can be downloaded.
+func buildEnv(tool Toolchain) []string {
+	return []string{
+		"CGO_ENABLED=0", "GOOS=" + tool.OS, "GOARCH=" + tool.Arch, "GOENV=off", "GOFLAGS=", "GOWORK=off",
+		"GOTOOLCHAIN=local", "GOPROXY=off", "GOSUMDB=off", "GOVCS=*:off",
+	}
+}
+
+// steady makes what tests see the same everywhere (https://reproducible-builds.org/specs/source-date-epoch).
+var steady = []string{"TZ=UTC", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "SOURCE_DATE_EPOCH=0"}
+
+// leaveTimeout bounds how long an environment may take to end.
+const leaveTimeout = 30 * time.Second
+
+// room is the sandbox of one run with what is mounted in it.
+type room struct {
+	env  sandbox.Environment
+	tool Toolchain
+	// treeRoot and outRoot are the host's side of the tree and of what was built.
+	treeRoot, outRoot *os.Root
+	limits            sandbox.Limits
+	// warm reports that the standard library was compiled before this run.
+	warm                           bool
+	tree, goroot, cache, out, temp sandbox.Mount
+}
+
+// enter makes the environment in which everything of the tree runs.
+func (s Step) enter(ctx context.Context, work *workspace, tool Toolchain) (*room, error) {
+	s.progress("standard library of " + tool.Version)
+	library, warm, err := tool.Library(ctx, buildEnv(tool), buildFlags)
+	if err != nil {
+		return nil, err
+	}
+	env, err := s.Backend.Create(ctx, sandbox.EnvironmentSpec{Name: work.name, MinIsolation: s.MinIsolation, Limits: s.limits()})
+	if err != nil {
+		return nil, err
+	}
+	r := &room{
+		env: env, tool: tool, treeRoot: work.tree, outRoot: work.out, limits: s.limits(), warm: warm,
+		tree:   sandbox.Mount{Kind: sandbox.ReadOnly, Source: work.tree.Name(), Target: "/src"},
+		goroot: sandbox.Mount{Kind: sandbox.ReadOnly, Source: tool.Root, Target: filepath.ToSlash(tool.Root)},
+		cache:  sandbox.Mount{Kind: sandbox.Overlay, Source: library, Target: "/gocache"},
+		out:    sandbox.Mount{Kind: sandbox.ReadWrite, Source: work.out.Name(), Target: "/out"},
+		temp:   sandbox.Mount{Kind: sandbox.Scratch, Target: "/work"},
+	}
+	if got := env.Effective().Level; got < s.MinIsolation {
+		// A back end that breaks its contract must not decide over the host.
+		return nil, errors.Join(fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), got, s.MinIsolation), r.leave(ctx))
+	}
+	return r, nil
+}
+
+// leave ends everything in the room, also when ctx was cancelled.
+func (r *room) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	return r.env.Close(ctx)
+}
+
+// goCommand runs the go command with args in the tree and waits for its end.
+// Extra mounts come beside the tree, the toolchain, the cache and scratch space.
+func (r *room) goCommand(ctx context.Context, name string, stdout, stderr io.Writer, extra []sandbox.Mount, args ...string) (sandbox.ExitStatus, error) {
+	at := func(m sandbox.Mount) string { return r.env.Path(name, m) }
+	goroot, temp := at(r.goroot), at(r.temp)
+	env := append(buildEnv(r.tool), steady...)
+	env = append(env,
+		"GOROOT="+goroot, "GOCACHE="+at(r.cache), "GOPATH="+path.Join(temp, "gopath"),
+		"HOME="+temp, "TMPDIR="+temp, "GOTMPDIR="+temp, "PATH="+path.Join(goroot, "bin")+":/usr/bin:/bin",
+	)
+	container, err := r.env.Start(ctx, sandbox.ContainerSpec{
+		Name: name, Argv: append([]string{path.Join(goroot, "bin", "go")}, args...), Env: env, Dir: at(r.tree),
+		Mounts: append([]sandbox.Mount{r.tree, r.goroot, r.cache, r.temp}, extra...),
+		Stdout: stdout, Stderr: stderr, Limits: r.limits,
+	})
+	if err != nil {
+		return sandbox.ExitStatus{}, fault.Wrap(err, fault.Unavailable, "", "start go "+args[0])
+	}
+	status, err := container.Wait(ctx)
+	if err != nil {
+		return status, fault.Wrap(errors.Join(err, container.Kill(context.WithoutCancel(ctx))), fault.Unavailable, "", "wait for go "+args[0])
+	}
+	return status, nil
+}
+
+// within returns the path of the tree as the container called name sees it, with
+// a slash at its end.
+func (r *room) within(name string) string {
+	return strings.TrimSuffix(r.env.Path(name, r.tree), "/") + "/"
+}
+
+// facts returns what is in force in the room, for the evidence.
+func (r *room) facts() map[string]string {
+	effective := r.env.Effective()
+	facts := map[string]string{
+		"isolation.level":  effective.Level.String(),
+		"tool.go":          r.tool.Version,
+		"toolchain.digest": string(r.tool.Digest),
+		"cache.std":        map[bool]string{true: "warm", false: "cold"}[r.warm],
+	}
+	if len(effective.Why) > 0 {
+		facts["isolation.why"] = strings.Join(effective.Why, "; ")
+	}
+	for _, e := range effective.Enforced {
+		facts["enforced."+e.Name] = fmt.Sprintf("%s (%s)", e.Value, e.By)
+	}
+	return facts
+}
