@@ -96,7 +96,7 @@ func (a *App) RunSteps(ctx context.Context, chain *Chain, run Run, steps ...pipe
 	runner := &pipeline.Runner{
 		Store: chain.Store, Version: Version(), Code: code, Scope: a.Platform.Name(),
 		Producer: state.Producer{Platform: a.Platform.Name()},
-		NoCache:  a.NoCache, From: run.From, Observer: observer{a}, Now: a.Now, After: run.After,
+		NoCache:  a.NoCache, From: run.From, Observer: observer{a}, Now: a.Now, After: run.After, Log: a.Log,
 	}
 	result, reports, err := runner.Run(ctx, chain.State, steps...)
 	chain.State = result

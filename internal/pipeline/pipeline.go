@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"time"
 
@@ -36,6 +37,8 @@ type Store interface {
 	Append(ctx context.Context, s state.State, r state.Result) (state.Link, error)
 	Lookup(ctx context.Context, key state.Digest) (state.Link, bool, error)
 	Remember(ctx context.Context, key, entry state.Digest) error
+	// Verify reads every artifact of an entry and compares digests.
+	Verify(ctx context.Context, e *state.Entry) error
 	URL() string
 }
 
@@ -72,6 +75,8 @@ type Runner struct {
 	NoCache  bool
 	From     phase.Name
 	Observer Observer
+	// Log hears of remembered entries that cannot be used; nil for nobody.
+	Log *slog.Logger
 	// After, if set, is called when a phase has passed, from the chain or not, and
 	// returns the chain with what it adds to it: a signature, for example.
 	After func(ctx context.Context, chain state.State, name phase.Name) (state.State, error)
@@ -81,10 +86,16 @@ type Runner struct {
 
 // Run runs steps after the head of in and returns the chain that results. On an
 // error the chain holds what was appended up to then, the failed entry included
-// if the phase returned one.
+// if the phase returned one. Every artifact of in is verified first, also those
+// that no step reads because its result comes from the chain.
 func (r *Runner) Run(ctx context.Context, in state.State, steps ...Step) (state.State, []Report, error) {
 	var reports []Report
 	chain := in
+	for i := range in {
+		if err := r.Store.Verify(ctx, &in[i].Entry); err != nil {
+			return chain, nil, fmt.Errorf("entry %s (%s) of the state: %w", in[i].Digest.Short(), in[i].Entry.Phase, err)
+		}
+	}
 	for _, step := range steps {
 		if ctx.Err() != nil {
 			return chain, reports, context.Cause(ctx)
@@ -167,10 +178,16 @@ func (r *Runner) run(ctx context.Context, chain state.State, step Step, key stat
 	return report, err
 }
 
-// cached returns the remembered entry. An entry that cannot be read is no reason
-// to stop: the phase runs again and replaces it.
+// cached returns the remembered entry. One that is damaged is no reason to stop:
+// the phase runs again and replaces it.
 func (r *Runner) cached(ctx context.Context, chain state.State, step Step, key state.Digest) (state.Link, bool) {
 	link, ok, err := r.Store.Lookup(ctx, key)
+	if err == nil && ok {
+		err = r.Store.Verify(ctx, &link.Entry)
+	}
+	if err != nil && r.Log != nil {
+		r.Log.Warn("remembered result is not usable, the phase runs again", "phase", string(step.Phase()), "error", err)
+	}
 	if err != nil || !ok {
 		return state.Link{}, false
 	}

@@ -385,6 +385,20 @@ func (l *Layout) read(ctx context.Context, what string, d state.Digest) ([]byte,
 	return state.ReadBlob(ctx, l, state.Artifact{Name: what, Digest: d, Size: info.Size()})
 }
 
+// Verify reads every artifact of an entry; a difference names the artifact.
+func (l *Layout) Verify(ctx context.Context, e *state.Entry) error {
+	for _, a := range e.Artifacts {
+		r, err := l.Open(ctx, a) // reads and compares all of it
+		if err != nil {
+			return err
+		}
+		if err := r.Close(); err != nil {
+			return l.unreadable(err)
+		}
+	}
+	return nil
+}
+
 // Lookup returns the entry remembered under a resume key, if it and all its
 // artifacts are still there.
 func (l *Layout) Lookup(ctx context.Context, key state.Digest) (state.Link, bool, error) {

@@ -1,22 +1,53 @@
 package cleanroom_test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/toolchain"
+	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
+// scratch is removed when the tests have ended.
+var scratch string
+
 func TestMain(m *testing.M) {
 	if embedded.Reexec() {
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "cleanroom-test-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		scratch = dir
+		return m.Run()
+	}())
 }
+
+// sealedToolchain is the Go installation of the host with a library of its own,
+// as the doors wire it; made once, in some 20 s.
+var sealedToolchain = sync.OnceValues(func() (cleanroom.Toolchain, error) {
+	tool, err := hostToolchain()
+	if err != nil {
+		return tool, err
+	}
+	found := toolchain.Toolchain{Root: tool.Root, Version: tool.Version, OS: tool.OS, Arch: tool.Arch, Digest: tool.Digest}
+	tool.Library = func(ctx context.Context, env, flags []string) (string, bool, error) {
+		return found.Library(ctx, scratch, env, flags)
+	}
+	return tool, nil
+})
 
 // prisoner tries what the walls must stop, and what they must allow.
 const prisoner = `package store
@@ -62,15 +93,22 @@ func TestFiles(t *testing.T) {
 }
 `
 
-// walls returns a back end that reaches the level, or skips the test.
-func walls(t *testing.T, level sandbox.Level) *embedded.Backend {
+// newWalledLab returns a lab whose back end reaches the level and no higher one,
+// or skips the test.
+func newWalledLab(t *testing.T, level sandbox.Level) *lab {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("compiles the standard library")
+	}
 	back := embedded.New(embedded.Options{StateDir: t.TempDir(), MaxLevel: &level})
 	caps, err := back.Probe(t.Context())
 	if err != nil || caps.Level < level {
 		t.Skipf("no isolation level %s here: %v %v", level, caps.Refused, err)
 	}
-	return back
+	l := newLab(t)
+	l.step.Backend = back
+	l.step.Toolchain = func(context.Context) (cleanroom.Toolchain, error) { return sealedToolchain() }
+	return l
 }
 
 func TestRunBehindWalls(t *testing.T) {
@@ -78,15 +116,15 @@ func TestRunBehindWalls(t *testing.T) {
 	for _, level := range []sandbox.Level{sandbox.Full, sandbox.Reduced, sandbox.None} {
 		t.Run(level.String(), func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t)
-			l.step.Backend, l.step.MinIsolation = walls(t, level), level
+			l := newWalledLab(t, level)
+			l.step.MinIsolation = level
 			files := with(nil)
 			if level == sandbox.Full {
 				files["store/prisoner_test.go"] = strings.ReplaceAll(prisoner, "FORBIDDEN", `"`+l.temp+`"`)
 			}
 			res, err := l.step.Run(t.Context(), l.state(t, files), l.blobs)
 			if err != nil {
-				t.Fatalf("%v\n%s", err, l.artifact(t, res.Evidence, "log"))
+				t.Fatal(err)
 			}
 			if res.Entry.Outcome != state.Passed || res.Evidence.Facts["isolation.level"] != level.String() || res.Evidence.Backend != embedded.Name {
 				t.Errorf("%s at %s", res.Entry.Outcome, res.Evidence.Facts["isolation.level"])
@@ -107,8 +145,7 @@ func TestClaimIsTheSameAtEveryLevel(t *testing.T) {
 	t.Parallel()
 	claims := map[string]bool{}
 	for _, level := range []sandbox.Level{sandbox.Full, sandbox.None} {
-		l := newLab(t)
-		l.step.Backend = walls(t, level)
+		l := newWalledLab(t, level)
 		res, err := l.step.Run(t.Context(), l.state(t, shop), l.blobs)
 		if err != nil {
 			t.Fatal(err)
@@ -127,8 +164,7 @@ func TestClaimIsTheSameAtEveryLevel(t *testing.T) {
 
 func TestRunStopsBehindWalls(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	l.step.Backend = walls(t, sandbox.Full)
+	l := newWalledLab(t, sandbox.Full)
 	l.step.Limits.PIDs = 1 // the go command cannot start a thread
 	res, err := l.step.Run(t.Context(), l.state(t, shop), l.blobs)
 	if fault.KindOf(err) != fault.Finding || res.Entry.Cleanroom != nil && res.Entry.Cleanroom.Image != "" {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/oci"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/internal/store"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
@@ -22,6 +23,9 @@ import (
 var scratch string
 
 func TestMain(m *testing.M) {
+	if embedded.Reexec() {
+		return
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "validate-test-")
 		if err != nil {

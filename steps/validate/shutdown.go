@@ -154,7 +154,7 @@ func (e ending) opinion(service Service) opinion {
 	case l.failed > 0:
 		f.What = fmt.Sprintf("%d of %d accepted requests were lost in the stop; 0 are allowed", l.failed, int64(l.failed)+l.answered.Load())
 	case !e.in.status.OK():
-		f.What = "the service ended with " + e.in.status.String() + " after SIGTERM, not with exit code 0"
+		f.What = "the service did not end with exit code 0 after SIGTERM: " + e.in.status.String()
 		f.Why = e.in.said.String()
 	default:
 		o := pass(evidence...)

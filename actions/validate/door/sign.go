@@ -74,7 +74,7 @@ func NewSigner(a *app.App, path string) (*Signer, error) {
 
 // Sign returns the chain with the signature among the evidence of its verdict.
 func (s *Signer) Sign(ctx context.Context, chain state.State, to *store.Layout) (state.State, error) {
-	if s.key == nil {
+	if s.key == nil || s.signed(ctx, chain, to) {
 		return chain, nil
 	}
 	ev, err := validate.Sign(ctx, chain, to, *s.key, s.app.Now().UTC(), verifier)
@@ -91,6 +91,17 @@ func (s *Signer) Sign(ctx context.Context, chain state.State, to *store.Layout) 
 	link.Evidence = append(link.Evidence[:len(link.Evidence):len(link.Evidence)], ev)
 	s.app.Terminal.Event(string(phase.Validate), "..", "signed by "+s.key.Public().ID())
 	return chain, nil
+}
+
+// signed reports whether the verdict has a good signature of this key already, as
+// one that came from the chain may.
+func (s *Signer) signed(ctx context.Context, chain state.State, blobs state.Blobs) bool {
+	link, ok := chain.Last(phase.Validate)
+	if !ok {
+		return false
+	}
+	_, _, err := attest.VerifyVerdict(ctx, chain, blobs, []attest.PublicKey{s.key.Public()}, link.Entry.Validate.Policy)
+	return err == nil
 }
 
 func openChain(ctx context.Context, a *app.App) (*app.Chain, error) {

@@ -18,9 +18,8 @@ import (
 const (
 	// maxPacket bounds one message; what is larger travels in a memory file.
 	maxPacket = 32 << 10
-	// maxFiles bounds the descriptors of one message: spec, link, three streams
-	// and one or two for each control group hierarchy.
-	maxFiles = 32
+	// maxFiles bounds the descriptors of one message; the kernel's bound is 253.
+	maxFiles = 128
 )
 
 // channel carries JSON messages, with open files, over a SOCK_SEQPACKET socket:

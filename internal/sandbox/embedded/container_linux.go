@@ -133,6 +133,9 @@ func (e *environment) start(ctx context.Context, spec sandbox.ContainerSpec, reh
 	if err := c.group.create(limits, true); err != nil {
 		return nil, err
 	}
+	if c.control, err = connect(e.place.dir); err != nil {
+		return nil, fmt.Errorf("reach the supervisor: %w", err)
+	}
 	c.output = newOutput(spec, limits.Output, c.kill)
 	files, err := c.files(init, spec.Stdin)
 	defer closeAll(files)
@@ -249,48 +252,58 @@ func (e *environment) hosts(name string) string {
 	return b.String()
 }
 
-// files returns what a start sends along: see [request].
+// files returns what a start sends along: see [request]. They are the caller's to
+// close, also after an error.
 func (c *container) files(init *initSpec, stdin io.Reader) (files []*os.File, err error) {
+	var more []*os.File
+	if init.Variant.Level == sandbox.Full && !init.Variant.UserNS {
+		var maps []*os.File
+		if init.Maps, maps, err = c.environment.users.need(init); err != nil {
+			return nil, err
+		}
+		// The environment keeps these: what is sent is a copy.
+		for _, f := range maps {
+			if f, err = duplicate(f); err != nil {
+				return more, err
+			}
+			more = append(more, f)
+		}
+	}
 	var groups []*os.File
 	if init.Groups, groups, err = c.group.open(); err != nil {
-		return nil, err
+		return more, err
 	}
+	more = append(more, groups...)
 	spec, err := memoryFile(init)
 	if err != nil {
-		closeAll(groups)
-		return nil, err
+		return more, err
 	}
 	files = append(files, spec)
 	link, theirs, err := pair()
 	if err != nil {
-		return append(files, groups...), err
+		return append(files, more...), err
 	}
 	c.link = link
 	files = append(files, theirs)
 	in, err := c.output.stdin(stdin)
 	if err != nil {
-		return append(files, groups...), err
+		return append(files, more...), err
 	}
 	files = append(files, in)
 	out, err := c.output.open()
 	files = append(files, out...)
-	return append(files, groups...), err
+	return append(files, more...), err
 }
 
 // launch has the supervisor start the init and waits until the payload runs.
 func (c *container) launch(ctx context.Context, files []*os.File, r startRequest) error {
-	control, err := connect(c.environment.place.dir)
-	if err != nil {
-		return fmt.Errorf("reach the supervisor: %w", err)
-	}
-	c.control = control
-	defer context.AfterFunc(ctx, func() { control.interrupt(); c.link.interrupt() })()
-	if err := control.send(request{Op: opStart, Start: &r}, files...); err != nil {
+	defer context.AfterFunc(ctx, func() { c.control.interrupt(); c.link.interrupt() })()
+	if err := c.control.send(request{Op: opStart, Start: &r}, files...); err != nil {
 		return fmt.Errorf("reach the supervisor: %w", cmp.Or(context.Cause(ctx), err))
 	}
 	closeAll(files)
 	var a reply
-	if _, err := control.receive(&a); err != nil {
+	if _, err := c.control.receive(&a); err != nil {
 		return fmt.Errorf("the supervisor ended: %w", cmp.Or(context.Cause(ctx), err))
 	}
 	if a.Failure != nil {
@@ -428,11 +441,7 @@ func (o *output) stdin(from io.Reader) (*os.File, error) {
 	case nil:
 		return os.Open(os.DevNull)
 	case *os.File:
-		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return nil, fmt.Errorf("use standard input: %w", err)
-		}
-		return os.NewFile(uintptr(fd), f.Name()), nil
+		return duplicate(f)
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -446,6 +455,14 @@ func (o *output) stdin(from io.Reader) (*os.File, error) {
 		w.Close()
 	}()
 	return r, nil
+}
+
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // open returns what the payload writes to, and starts to carry it.

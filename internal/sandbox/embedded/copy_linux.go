@@ -119,5 +119,5 @@ func (c *copier) give(path string) error {
 	if c.who == nil {
 		return nil
 	}
-	return os.Lchown(path, c.who.uid, c.who.gid)
+	return os.Lchown(path, c.who.UID, c.who.GID)
 }

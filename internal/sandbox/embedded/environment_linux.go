@@ -40,6 +40,7 @@ type environment struct {
 	limits  sandbox.Limits
 	place   *place
 	group   *group
+	users   identities
 
 	boot    *channel
 	process *os.Process   // the supervisor, once it was started
@@ -273,6 +274,7 @@ func (e *environment) close(ctx context.Context) error {
 	for _, c := range running {
 		<-c.ended
 	}
+	e.users.close()
 	err := e.group.remove(ctx)
 	err = errors.Join(err, removeDir(e.place.dir))
 	e.place.lock.Close()

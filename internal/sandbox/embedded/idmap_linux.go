@@ -1,18 +1,23 @@
 package embedded
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
 // owner is whom a file belongs to.
-type owner struct{ uid, gid int }
+type owner struct{ UID, GID int }
 
 // holdMain keeps a user namespace alive until its parent has opened it.
 func holdMain() {
@@ -33,8 +38,8 @@ func identityMap(a, b owner) (*os.File, error) {
 		Path: "/proc/self/exe", Args: []string{argvHold}, Env: []string{}, Stdin: r,
 		SysProcAttr: &syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWUSER,
-			UidMappings: swapped(a.uid, b.uid),
-			GidMappings: swapped(a.gid, b.gid),
+			UidMappings: swapped(a.UID, b.UID),
+			GidMappings: swapped(a.GID, b.GID),
 		},
 	}
 	err = cmd.Start()
@@ -71,16 +76,84 @@ func swapped(a, b int) []syscall.SysProcIDMap {
 	return list
 }
 
-// ownerOf returns the owner of path and whether everybody may read it, and list
-// it if it is a directory.
-func ownerOf(path string) (o owner, open bool, err error) {
+// standsFor returns the owner of path for whom the container's user has to stand
+// so that a mount of path does what it promises: to write, always; to read, if
+// others than the owner may not, or may not list it if it is a directory.
+func standsFor(path string, user owner, write bool) (who owner, needed bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return o, false, &os.PathError{Op: "stat", Path: path, Err: err}
+		return who, false, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	need := uint32(0o004)
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		need = 0o005
 	}
-	return owner{int(st.Uid), int(st.Gid)}, st.Mode&need == need, nil
+	who = owner{int(st.Uid), int(st.Gid)}
+	return who, who != user && (write || st.Mode&need != need), nil
+}
+
+// identities are the user namespaces of an environment, made when first needed.
+type identities struct {
+	mu   sync.Mutex
+	made map[[2]owner]*os.File
+}
+
+// need returns the namespaces for the mounts of a container, and whom each is for.
+// They stay open until close.
+func (n *identities) need(s *initSpec) (list []owner, files []*os.File, err error) {
+	user := owner{s.UID, s.GID}
+	add := func(path string, write bool) error {
+		who, needed, err := standsFor(path, user, write)
+		if err != nil || !needed || slices.Contains(list, who) {
+			return err
+		}
+		f, err := n.get(who, user)
+		if err != nil {
+			return fmt.Errorf("let user %d stand for the owner of %s, %d: %w", user.UID, path, who.UID, err)
+		}
+		list, files = append(list, who), append(files, f)
+		return nil
+	}
+	if s.Root != "" {
+		// Written only if a layer over it has to hold places for mounts.
+		if err := errors.Join(add(s.Root, false), add(s.Root, true)); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, m := range s.Mounts {
+		if m.Kind == sandbox.Scratch {
+			continue
+		}
+		if err := add(m.Source, m.Kind != sandbox.ReadOnly); err != nil {
+			return nil, nil, err
+		}
+	}
+	return list, files, nil
+}
+
+func (n *identities) get(who, user owner) (*os.File, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key := [2]owner{who, user}
+	if f := n.made[key]; f != nil {
+		return f, nil
+	}
+	f, err := identityMap(who, user)
+	if err != nil {
+		return nil, err
+	}
+	if n.made == nil {
+		n.made = map[[2]owner]*os.File{}
+	}
+	n.made[key] = f
+	return f, nil
+}
+
+func (n *identities) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, f := range n.made {
+		f.Close()
+	}
+	n.made = nil
 }

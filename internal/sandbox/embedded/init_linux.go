@@ -19,11 +19,11 @@ import (
 )
 
 // The descriptors that an init inherits after the payload's own three; those of
-// control groups follow.
+// user namespaces and of control groups follow.
 const (
-	fdSpec   = 3
-	fdLink   = 4
-	fdGroups = 5
+	fdSpec = 3
+	fdLink = 4
+	fdMore = 5
 )
 
 // payload is the process that an init runs.
@@ -43,7 +43,7 @@ func initMain() int {
 	// outlive its goroutine.
 	runtime.LockOSThread()
 	terminate := make(chan os.Signal, 1)
-	signal.Ignore()
+	ignoreSignals()
 	signal.Notify(terminate, syscall.SIGTERM)
 	unix.Umask(0o022)
 
@@ -76,18 +76,11 @@ func (p *payload) start() error {
 	if err != nil {
 		return fail("read the specification", err)
 	}
-	var groups []*os.File
-	for _, g := range spec.Groups {
-		for range g.files() {
-			groups = append(groups, os.NewFile(uintptr(fdGroups+len(groups)), "control group"))
-		}
-	}
-	for _, g := range groups {
-		unix.CloseOnExec(int(g.Fd()))
-	}
-	defer closeAll(groups)
+	more := inherited(&spec)
+	defer closeAll(more)
+	groups := more[len(spec.Maps):]
 	if p.full = spec.Variant.Level == sandbox.Full; p.full {
-		err = buildRoot(&spec)
+		err = buildRoot(&spec, more)
 	} else {
 		err = fail("become a reaper", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 	}
@@ -118,6 +111,20 @@ func (p *payload) start() error {
 		unix.Close(fd)
 	}
 	return p.link.send(linkMessage{Started: true})
+}
+
+// inherited are the files that belong to spec, which the payload must not inherit.
+func inherited(spec *initSpec) []*os.File {
+	n := len(spec.Maps)
+	for _, g := range spec.Groups {
+		n += g.files()
+	}
+	files := make([]*os.File, n)
+	for i := range files {
+		unix.CloseOnExec(fdMore + i)
+		files[i] = os.NewFile(uintptr(fdMore+i), "inherited")
+	}
+	return files
 }
 
 // launch confines the calling thread and starts the payload from it.

@@ -41,7 +41,7 @@ type request struct {
 	Address string        `json:",omitempty"`
 	Timeout time.Duration `json:",omitempty"`
 	// Start comes with files: the specification, the init's end of the link,
-	// standard input, output and error, then those of initSpec.Groups.
+	// standard input, output and error, then those of initSpec.Maps and Groups.
 	Start *startRequest `json:",omitempty"`
 }
 
@@ -50,7 +50,7 @@ type startRequest struct {
 	Wall     time.Duration
 }
 
-// streams is how many files of a start come before those of control groups.
+// streams is how many files of a start come first.
 const streams = 5
 
 // reply answers a request; a dial's comes with the socket.
@@ -104,7 +104,9 @@ type initSpec struct {
 	// Disk bounds the temporary file system, in bytes.
 	Disk    int64
 	Rlimits []rlimit
-	Groups  []groupFile
+	// Maps are the owners for whom the user stands by a user namespace each.
+	Maps   []owner
+	Groups []groupFile
 	// Rehearse stops short of starting the payload: it is what Probe does.
 	Rehearse bool
 }

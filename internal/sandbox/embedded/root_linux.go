@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,13 +40,12 @@ type root struct {
 	spec   *initSpec
 	pieces []piece
 	base   int // becomes "/"
-	// maps are user namespaces by the owner that the container's user stands for.
-	maps map[owner]*os.File
+	maps   []*os.File // in the order of spec.Maps
 }
 
 // buildRoot gives this process a private root as spec says.
-func buildRoot(spec *initSpec) error {
-	r := &root{spec: spec, base: -1, maps: map[owner]*os.File{}}
+func buildRoot(spec *initSpec, maps []*os.File) error {
+	r := &root{spec: spec, base: -1, maps: maps}
 	defer r.free()
 	if err := fail("make mounts private", unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
 		return err
@@ -64,9 +64,6 @@ func (r *root) free() {
 	}
 	if r.base >= 0 {
 		unix.Close(r.base)
-	}
-	for _, f := range r.maps {
-		f.Close()
 	}
 }
 
@@ -285,9 +282,9 @@ func (r *root) takeMapped(path string, attributes uint64, write bool) (int, erro
 	if err != nil || r.spec.Variant.UserNS {
 		return fd, err
 	}
-	from, open, err := ownerOf(path)
-	if err == nil && from != (owner{r.spec.UID, r.spec.GID}) && (write || !open) {
-		err = fail(fmt.Sprintf("let user %d stand for the owner of %s, %d", r.spec.UID, path, from.uid), r.mapOwner(fd, from))
+	who, needed, err := standsFor(path, owner{r.spec.UID, r.spec.GID}, write)
+	if err == nil && needed {
+		err = fail(fmt.Sprintf("let user %d stand for the owner of %s, %d", r.spec.UID, path, who.UID), r.mapOwner(fd, who))
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -296,16 +293,13 @@ func (r *root) takeMapped(path string, attributes uint64, write bool) (int, erro
 	return fd, nil
 }
 
-func (r *root) mapOwner(fd int, from owner) error {
-	ns := r.maps[from]
-	if ns == nil {
-		var err error
-		if ns, err = identityMap(from, owner{r.spec.UID, r.spec.GID}); err != nil {
-			return err
-		}
-		r.maps[from] = ns
+// mapOwner uses the user namespace that the creator made for this owner.
+func (r *root) mapOwner(fd int, who owner) error {
+	i := slices.Index(r.spec.Maps, who)
+	if i < 0 {
+		return errors.New("the owner changed meanwhile")
 	}
-	return setAttributes(fd, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())})
+	return setAttributes(fd, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(r.maps[i].Fd())})
 }
 
 func (r *root) takeScratch(m sandbox.Mount, place string) error {

@@ -42,8 +42,7 @@ type supervisor struct {
 
 // supervisorMain serves one environment until its creator goes.
 func supervisorMain() int {
-	// What is typed on the creator's terminal is the creator's to handle.
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+	ignoreSignals()
 	boot, err := newChannel(os.NewFile(fdBoot, "boot"))
 	if err != nil {
 		return 1
@@ -66,6 +65,14 @@ func supervisorMain() int {
 	_, _ = boot.receive(&config)
 	s.close()
 	return 0
+}
+
+// ignoreSignals keeps this process from being ended by a signal: what is typed on
+// the creator's terminal is the creator's to handle. The signals are caught and
+// dropped, since what is ignored stays so in a payload.
+func ignoreSignals() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
+		syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM)
 }
 
 // prepare makes the namespaces usable and returns the control socket.

@@ -24,6 +24,7 @@ type session struct {
 
 	mu      sync.Mutex
 	closed  bool
+	ending  bool   // everything is being stopped: whatever router runs is the right one
 	epoch   uint64 // zero: no lease yet
 	address string
 	stop    context.CancelFunc // ends the renewal
@@ -59,7 +60,7 @@ func (s *session) lease(ctx context.Context) (uint64, error) {
 	if s.epoch != 0 {
 		return s.epoch, nil
 	}
-	address, err := s.t.openFront(ctx)
+	address, err := s.t.openFront(ctx, s.ending)
 	if err != nil {
 		return 0, err
 	}
@@ -74,14 +75,15 @@ func (s *session) lease(ctx context.Context) (uint64, error) {
 	return epoch, nil
 }
 
-// openFront makes sure that the router runs and returns its address.
-func (t *Target) openFront(ctx context.Context) (string, error) {
+// openFront makes sure that the router runs and returns its address. Unless
+// anyAddress is set, it must be the one that was asked for.
+func (t *Target) openFront(ctx context.Context, anyAddress bool) (string, error) {
 	traffic, ok, err := t.traffic(ctx)
 	if err != nil {
 		return "", err
 	}
 	if ok {
-		if !sameAddress(traffic.Address, t.o.Listen) {
+		if !anyAddress && !sameAddress(traffic.Address, t.o.Listen) {
 			return "", fault.New(fault.Usage, "run `deploy down` first: another address means another router",
 				"the router serves %s, not %s", traffic.Address, t.o.Listen)
 		}
@@ -316,6 +318,9 @@ func removeIfThere(path string) error {
 
 // Down stops the router first, so that no request meets a stopped release.
 func (s *session) Down(ctx context.Context) error {
+	s.mu.Lock()
+	s.ending = true
+	s.mu.Unlock()
 	if err := s.closeFront(ctx); err != nil {
 		return fmt.Errorf("stop the router: %w", err)
 	}

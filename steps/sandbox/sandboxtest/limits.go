@@ -1,0 +1,101 @@
+package sandboxtest
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+func (s *suite) wallLimit(t *testing.T) {
+	e := s.environment(t, sandbox.Limits{})
+	mark := markOf(t)
+	spec := s.spec(e, "endless", "tree", mark)
+	spec.Limits.Wall = time.Second
+	r := run(t, e, spec)
+	if !r.TimedOut || r.OK() || r.Code != 137 {
+		t.Errorf("%+v", r.ExitStatus)
+	}
+	if r.Wall < time.Second || r.Wall > patience/2 {
+		t.Errorf("ended after %s", r.Wall)
+	}
+	if !strings.Contains(r.out, readyLine) {
+		t.Errorf("the child of the tree was not there: %q", r.out)
+	}
+	none(t, mark)
+}
+
+func (s *suite) outputLimit(t *testing.T) {
+	e := s.environment(t, sandbox.Limits{})
+	spec := s.spec(e, "flood", "flood")
+	spec.Limits.Output = 100_000
+	r := run(t, e, spec)
+	if !r.OutputLimit || r.OK() {
+		t.Errorf("%+v", r.ExitStatus)
+	}
+	if int64(len(r.out)) != spec.Limits.Output {
+		t.Errorf("%d bytes were kept, want %d", len(r.out), spec.Limits.Output)
+	}
+}
+
+func (s *suite) memoryLimit(t *testing.T) {
+	const limit = 128 << 20
+	e := s.environment(t, sandbox.Limits{Memory: 2 * limit})
+	spec := s.spec(e, "within", "allocate", strconv.Itoa(limit/4))
+	spec.Limits.Memory = limit
+	r := run(t, e, spec)
+	r.want(t, "allocated "+strconv.Itoa(limit/4))
+	if r.PeakMemory < limit/4 || r.PeakMemory > limit {
+		t.Errorf("peak memory is %d, and %d was touched", r.PeakMemory, limit/4)
+	}
+	if r.CPU <= 0 {
+		t.Errorf("processor time %s", r.CPU)
+	}
+	spec.Argv[len(spec.Argv)-1] = strconv.Itoa(2 * limit)
+	r = run(t, e, spec)
+	if r.ExitStatus.OK() || strings.Contains(r.out, "allocated") {
+		t.Errorf("%+v after twice the limit", r.ExitStatus)
+	}
+	if tree := slices.Contains(s.Limited, "memory"); tree && !r.OOM {
+		t.Errorf("%+v, want the memory limit as the reason", r.ExitStatus)
+	}
+}
+
+func (s *suite) processLimit(t *testing.T) {
+	if !slices.Contains(s.Limited, "pids") {
+		t.Skip("the back end cannot limit the processes of a tree here")
+	}
+	e := s.environment(t, sandbox.Limits{PIDs: 64})
+	spec := s.spec(e, "spawn", "spawn", "200")
+	spec.Limits.PIDs = 40
+	r := run(t, e, spec)
+	if n, err := strconv.Atoi(strings.TrimSpace(r.out)); err != nil || n < 5 || n >= 40 {
+		t.Errorf("%q processes under a limit of 40: %s %s", r.out, r.ExitStatus, r.err)
+	}
+}
+
+func (s *suite) diskLimit(t *testing.T) {
+	e := s.environment(t, sandbox.Limits{Disk: 4 << 20})
+	source := t.TempDir()
+	mounts := []sandbox.Mount{
+		{Kind: sandbox.Scratch, Target: "/tmp"},
+		{Kind: sandbox.Scratch, Target: "/small", Size: 1 << 20},
+		{Kind: sandbox.Overlay, Source: source, Target: "/overlay"},
+	}
+	for _, m := range mounts {
+		spec := s.spec(e, "fill")
+		if m.Target != "/tmp" {
+			spec.Mounts = append(spec.Mounts, m)
+		}
+		path := e.Path(spec.Name, m) + "/file"
+		spec.Argv = s.spec(e, "fill", "fill", path, strconv.Itoa(512<<10)).Argv
+		run(t, e, spec).want(t, "")
+		spec.Argv[len(spec.Argv)-1] = strconv.Itoa(5 << 20)
+		if r := run(t, e, spec); r.OK() || !strings.Contains(r.err, "no space") {
+			t.Errorf("%s: %s %s, want no space", m.Target, r.ExitStatus, r.err)
+		}
+	}
+}
