@@ -129,6 +129,7 @@ func TestRunBehindWalls(t *testing.T) {
 			if res.Entry.Outcome != state.Passed || res.Evidence.Facts["isolation.level"] != level.String() || res.Evidence.Backend != embedded.Name {
 				t.Errorf("%s at %s", res.Entry.Outcome, res.Evidence.Facts["isolation.level"])
 			}
+			t.Logf("build %s s, test %s s, vet %s s, library %s", res.Evidence.Facts["build.seconds"], res.Evidence.Facts["test.seconds"], res.Evidence.Facts["vet.seconds"], res.Evidence.Facts["cache.std"])
 			if left, err := os.ReadDir(l.temp); err != nil || len(left) > 0 {
 				t.Errorf("left behind: %v (%v)", left, err)
 			}

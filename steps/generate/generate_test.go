@@ -473,7 +473,8 @@ func TestSeedDecidesWhatIsDrawn(t *testing.T) {
 		}
 		return files["x"]
 	}
-	if draw("", 1) != draw("", 1) || draw("", 1) == draw("", 2) {
+	first, again := draw("", 1), draw("", 1)
+	if first != again || first == draw("", 2) {
 		t.Error("the run's seed does not decide")
 	}
 	if draw("determinism: 5\n", 1) != draw("determinism: {seed: 5, sort_order: x}\n", 2) {

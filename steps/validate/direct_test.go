@@ -93,21 +93,10 @@ func (e *directEnv) Start(_ context.Context, spec sandbox.ContainerSpec) (sandbo
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), spec.Limits.Wall)
-	cmd := exec.CommandContext(ctx, spec.Argv[0], spec.Argv[1:]...)
-	cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = spec.Env, spec.Dir, spec.Stdin, spec.Stdout, spec.Stderr
-	cmd.WaitDelay = time.Second
-	killTree(cmd)
-	// A program that was just written cannot be started while a child that another
-	// test forked at that moment still holds it open; that passes (go.dev/issue/22315).
-	for {
-		err := cmd.Start()
-		if err == nil {
-			break
-		}
-		if !strings.Contains(err.Error(), "text file busy") || ctx.Err() != nil {
-			cancel()
-			return nil, err
-		}
+	cmd, err := launch(ctx, spec)
+	if err != nil {
+		cancel()
+		return nil, err
 	}
 	r := &directRun{name: spec.Name, cmd: cmd, cancel: cancel, done: make(chan struct{})}
 	started := time.Now()
@@ -123,6 +112,22 @@ func (e *directEnv) Start(_ context.Context, spec sandbox.ContainerSpec) (sandbo
 	defer e.mu.Unlock()
 	e.runs = append(e.runs, r)
 	return r, nil
+}
+
+// launch starts the process. A program that was just written cannot be started
+// while a child that another test forked at that moment still holds it open; that
+// passes (go.dev/issue/22315).
+func launch(ctx context.Context, spec sandbox.ContainerSpec) (*exec.Cmd, error) {
+	for {
+		cmd := exec.CommandContext(ctx, spec.Argv[0], spec.Argv[1:]...)
+		cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = spec.Env, spec.Dir, spec.Stdin, spec.Stdout, spec.Stderr
+		cmd.WaitDelay = time.Second
+		killTree(cmd)
+		err := cmd.Start()
+		if err == nil || !strings.Contains(err.Error(), "text file busy") || ctx.Err() != nil {
+			return cmd, err
+		}
+	}
 }
 
 func (e *directEnv) Close(ctx context.Context) (err error) {

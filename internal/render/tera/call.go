@@ -90,7 +90,10 @@ func (a args) named() map[string]any {
 
 // named puts the name of a filter or function before its error.
 func (r *run) named(c *call, what string, err error) error {
-	if isLimit(err) || r.ctx.Err() != nil {
+	if ctxErr := r.ctx.Err(); ctxErr != nil {
+		return ctxErr
+	}
+	if isLimit(err) {
 		return r.fail(c.pos, err)
 	}
 	return r.fail(c.pos, fmt.Errorf("%s %q: %w", what, c.name, err))

@@ -201,7 +201,10 @@ func (r *run) evalBoolPath(e *expr) (bool, error) {
 	if err == nil {
 		return truthy(v), nil
 	}
-	if isLimit(err) || r.ctx.Err() != nil {
+	if ctxErr := r.ctx.Err(); ctxErr != nil {
+		return false, ctxErr // not err, which a render that goes on would swallow
+	}
+	if isLimit(err) {
 		return false, err
 	}
 	// The error may have left a macro half-way.
