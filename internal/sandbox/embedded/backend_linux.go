@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,9 @@ type Backend struct {
 
 // New returns a back end. It touches nothing until it is used.
 func New(o Options) *Backend {
+	if dir, err := filepath.Abs(o.StateDir); err == nil && o.StateDir != "" {
+		o.StateDir = dir
+	}
 	return &Backend{options: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
 }
 
@@ -53,8 +57,11 @@ func (b *Backend) maxLevel() sandbox.Level {
 // environment of that name whose creator was killed is removed first; a living
 // one is fault.Finding.
 func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
-	if err := errors.Join(checkName("environment", spec.Name), checkLimits(spec.Limits), b.check()); err != nil {
+	if err := errors.Join(checkName("environment", spec.Name), checkLimits(spec.Limits), checkHosts(spec.Hosts), b.check()); err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	found, err := b.probe(ctx)
 	if err != nil {
@@ -116,6 +123,9 @@ func ping(ctx context.Context, dir string) bool {
 // ask sends one request to the supervisor in dir and returns its answer, a
 // failure as an error.
 func ask(ctx context.Context, dir string, r request) (reply, []*os.File, error) {
+	if ctx.Err() != nil {
+		return reply{}, nil, context.Cause(ctx)
+	}
 	c, err := connect(dir)
 	if err != nil {
 		return reply{}, nil, err

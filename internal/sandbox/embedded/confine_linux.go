@@ -5,21 +5,15 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
 // confine takes from the calling thread, and so from what it starts, everything
-// that spec does not leave it, and reads back that it is gone.
+// that level Full does not leave it, and reads back that it is gone.
 func confine(spec *initSpec) error {
-	if spec.Variant.Level == sandbox.None {
-		return nil
-	}
-	if err := limitResources(spec.Rlimits); err != nil {
-		return err
-	}
-	if spec.Variant.Level == sandbox.Reduced {
-		return restrictFiles(spec)
+	if !spec.staged() {
+		if err := limitResources(spec.Rlimits); err != nil {
+			return err
+		}
 	}
 	// A group namespace hides where in the host's hierarchy the payload is.
 	if err := fail("unshare the control group namespace", unix.Unshare(unix.CLONE_NEWCGROUP)); err != nil {

@@ -198,6 +198,9 @@ func (e *environment) prepare(spec sandbox.ContainerSpec, l sandbox.Limits) (*in
 		Rlimits: e.rlimits(l),
 	}
 	for _, m := range spec.Mounts {
+		if err := checkSource(m); err != nil {
+			return nil, err
+		}
 		m.Target = filepath.Clean(m.Target)
 		s.Mounts = append(s.Mounts, m)
 	}
@@ -207,6 +210,21 @@ func (e *environment) prepare(spec sandbox.ContainerSpec, l sandbox.Limits) (*in
 		return s, e.prepareWork(spec.Name, s, l)
 	}
 	return s, nil
+}
+
+// checkSource finds what is wrong with the source of a mount.
+func checkSource(m sandbox.Mount) error {
+	if m.Kind == sandbox.Scratch {
+		return nil
+	}
+	st, err := os.Stat(m.Source)
+	switch {
+	case err != nil:
+		return fault.Wrap(err, fault.Finding, "make it before it is mounted", "mount "+m.Target)
+	case m.Kind == sandbox.Overlay && !st.IsDir():
+		return fault.New(fault.Usage, "lay it over the directory it is in", "mount %s: %s is not a directory", m.Target, m.Source)
+	}
+	return nil
 }
 
 // prepareWork makes the temporary mounts of a container as directories of the

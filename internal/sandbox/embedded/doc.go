@@ -32,7 +32,9 @@ package embedded
 
 import (
 	"log/slog"
+	"net/netip"
 	"regexp"
+	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
@@ -59,6 +61,21 @@ type Options struct {
 
 // names matches the names of environments and containers: both are host names.
 var names = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+
+// checkHosts refuses what would not be one line of a hosts file.
+func checkHosts(hosts map[string]string) error {
+	for host, address := range hosts {
+		for label := range strings.SplitSeq(host, ".") {
+			if err := checkName("host", label); err != nil {
+				return err
+			}
+		}
+		if _, err := netip.ParseAddr(address); err != nil {
+			return fault.Wrap(err, fault.Usage, "give an address of the environment's own network, such as 127.0.1.1", "resolve host "+host)
+		}
+	}
+	return nil
+}
 
 func checkName(what, name string) error {
 	if names.MatchString(name) {

@@ -92,7 +92,7 @@ func (e *environment) limited() []sandbox.Enforcement {
 		{"memory", ctlMemory, "memory.limit_in_bytes", "memory.max",
 			sandbox.Enforcement{Value: fmt.Sprintf("%d bytes for each process", l.Memory), By: byRlimit}},
 		{"pids", ctlPIDs, "pids.max", "pids.max",
-			sandbox.Enforcement{Value: strconv.Itoa(l.PIDs), By: byRlimit}},
+			sandbox.Enforcement{Value: strconv.Itoa(l.PIDs) + " of the user, threads included", By: byRlimit}},
 		{"cpu", ctlCPU, "cpu.cfs_quota_us", "cpu.max",
 			sandbox.Enforcement{Value: fmt.Sprintf("%d s of processor time for each process", cpuSeconds(l)), By: byRlimit}},
 	} {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
@@ -22,7 +23,11 @@ func TestMain(m *testing.M) {
 		return
 	}
 	if code, ok := sandboxtest.Main(os.Args, os.Stdin, os.Stdout, os.Stderr); ok {
-		os.Exit(code)
+		syscall.Exit(code)
+	}
+	if len(os.Args) == 4 && os.Args[1] == machineArg {
+		fmt.Fprintln(os.Stderr, becomeMachine(os.Args[2], os.Args[3]))
+		os.Exit(1)
 	}
 	if len(os.Args) == 5 && os.Args[1] == creatorArg {
 		if err := create(os.Args[2], os.Args[3], os.Args[4]); err != nil {
@@ -45,7 +50,7 @@ func create(stateDir, level, mark string) error {
 	if err != nil {
 		return err
 	}
-	return sandboxtest.Hold(context.Background(), b, "killed", exe, mark, os.Stdout)
+	return sandboxtest.Hold(context.Background(), b, "killed-"+mark, exe, mark, os.Stdout)
 }
 
 // contract runs the suite at one level.
@@ -56,8 +61,8 @@ func contract(t *testing.T, level sandbox.Level) {
 		t.Fatal(err)
 	}
 	o := sandboxtest.Options{Level: level, Executable: exe}
-	if level == sandbox.Full && groups(t) {
-		o.Limited = []string{"memory", "pids"}
+	if level == sandbox.Full {
+		o.Limited = limited(t)
 	}
 	o.Leftovers = leftovers(state)
 	o.Creator = func(t *testing.T, mark string) (*exec.Cmd, sandbox.Backend) {
@@ -69,14 +74,22 @@ func contract(t *testing.T, level sandbox.Level) {
 	}, o)
 }
 
-// groups reports whether control groups can be used here.
-func groups(t *testing.T) bool {
+// limited returns the limits that can be enforced on a whole tree here: by control
+// groups, or by the processes of a user namespace.
+func limited(t *testing.T) []string {
 	c, err := embedded.New(embedded.Options{StateDir: t.TempDir()}).Probe(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%s, %q, %v", c.Level, c.Refused, c.Notes)
-	return strings.Contains(c.Notes["control groups"], "memory") && strings.Contains(c.Notes["control groups"], "pids")
+	var list []string
+	if strings.Contains(c.Notes["control groups"], "memory") {
+		list = append(list, "memory")
+	}
+	if strings.Contains(c.Notes["control groups"], "pids") || c.Notes["user namespace"] == "true" {
+		list = append(list, "pids")
+	}
+	return list
 }
 
 func TestContractFull(t *testing.T) {
@@ -94,38 +107,86 @@ func TestContractReduced(t *testing.T) { contract(t, sandbox.Reduced) }
 
 func TestContractNone(t *testing.T) { contract(t, sandbox.None) }
 
-// leftovers lists what environments below state could leave: their directories,
-// their control groups, and mounts.
-func leftovers(state string) func(*testing.T) []string {
-	return func(t *testing.T) []string {
+// leftovers lists what environments below state with mark in their name could
+// leave: their directories, their control groups, their mounts.
+func leftovers(state string) func(*testing.T, string) []string {
+	return func(t *testing.T, mark string) []string {
 		t.Helper()
 		var list []string
-		for _, pattern := range []string{
-			filepath.Join(state, "environments", "*"),
-			filepath.Join(state, "killed", "environments", "*"),
-		} {
-			found, err := filepath.Glob(pattern)
+		for _, root := range []string{state, "/sys/fs/cgroup"} {
+			err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+				if err == nil && d.IsDir() && strings.Contains(d.Name(), mark) {
+					list = append(list, path)
+				}
+				return nil // another's group may go while it is looked at
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			list = append(list, found...)
-		}
-		err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
-			if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "ultrafast-") {
-				list = append(list, path)
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
 		mounts, err := os.ReadFile("/proc/self/mounts")
 		if err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(mounts)) {
-			list = append(list, "mount "+strings.TrimSpace(line))
+			if strings.Contains(line, mark) {
+				list = append(list, "mount "+strings.TrimSpace(line))
+			}
 		}
 		return list
+	}
+}
+
+// BenchmarkExec is one container from the start to the end of /usr/bin/true.
+func BenchmarkExec(b *testing.B) {
+	e := newEnvironment(b, embedded.Options{StateDir: b.TempDir()}, "bench")
+	if e.Effective().Level < sandbox.Full {
+		b.Skipf("level full cannot be reached here: %q", e.Effective().Why)
+	}
+	for b.Loop() {
+		execTrue(b, e)
+	}
+}
+
+// BenchmarkEnvironment is an environment, one container in it, and its end.
+func BenchmarkEnvironment(b *testing.B) {
+	backend := embedded.New(embedded.Options{StateDir: b.TempDir()})
+	if _, err := backend.Probe(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		e, err := backend.Create(b.Context(), sandbox.EnvironmentSpec{Name: "bench"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		execTrue(b, e)
+		if err := e.Close(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func newEnvironment(tb testing.TB, o embedded.Options, name string) sandbox.Environment {
+	tb.Helper()
+	e, err := embedded.New(o).Create(tb.Context(), sandbox.EnvironmentSpec{Name: name})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := e.Close(context.Background()); err != nil {
+			tb.Error(err)
+		}
+	})
+	return e
+}
+
+func execTrue(tb testing.TB, e sandbox.Environment) {
+	tb.Helper()
+	c, err := e.Start(tb.Context(), sandbox.ContainerSpec{Name: "true", Argv: []string{"/usr/bin/true"}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if st, err := c.Wait(tb.Context()); err != nil || !st.OK() {
+		tb.Fatal(st, err)
 	}
 }

@@ -117,29 +117,19 @@ func (e *environment) launch(ctx context.Context) error {
 	}
 	defer theirs.Close()
 	e.boot = boot
+	said, err := os.OpenFile(filepath.Join(e.place.dir, logFile), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer said.Close()
 	cmd := &exec.Cmd{
 		Path:       cmp.Or(e.backend.options.Helper, "/proc/self/exe"),
 		Args:       []string{argvSupervisor},
 		Env:        []string{"GOMAXPROCS=2", "GOTRACEBACK=single"},
+		Stderr:     said, // a crash report, if there ever is one
 		ExtraFiles: []*os.File{listener, theirs},
-		SysProcAttr: &syscall.SysProcAttr{
-			Setpgid: true,
-		},
-	}
-	if v := e.found.variant; v.Level == sandbox.Full {
-		a := cmd.SysProcAttr
-		// Where processes have a namespace the kernel ends them with the creator;
-		// elsewhere the supervisor sees its end and has to do it.
-		a.Pdeathsig = syscall.SIGKILL
-		a.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWIPC
-		if !v.OuterProc {
-			a.Cloneflags |= unix.CLONE_NEWPID
-		}
-		if v.UserNS {
-			a.Cloneflags |= unix.CLONE_NEWUSER
-			a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-			a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
-		}
+
+		SysProcAttr: e.found.variant.attributes(),
 	}
 	if err := e.spawn(cmd); err != nil {
 		return fail("start a process in new namespaces", err)
@@ -150,12 +140,35 @@ func (e *environment) launch(ctx context.Context) error {
 	}
 	var ready reply
 	if _, err := boot.receive(&ready); err != nil {
-		return cmp.Or(context.Cause(ctx), fmt.Errorf("the supervisor ended before it was ready: %w", err))
+		report := make([]byte, 2<<10)
+		n, _ := said.ReadAt(report, 0)
+		return cmp.Or(context.Cause(ctx), fmt.Errorf("the supervisor ended before it was ready: %w %s", err, report[:n]))
 	}
 	if ready.Failure != nil {
 		return ready.Failure
 	}
 	return nil
+}
+
+// attributes are those of a supervisor's process.
+func (v variant) attributes() *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Setpgid: true}
+	if v.Level != sandbox.Full {
+		return a
+	}
+	// Where processes have a namespace the kernel ends them with the creator;
+	// elsewhere the supervisor sees its end and has to do it.
+	a.Pdeathsig = syscall.SIGKILL
+	a.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWIPC
+	if !v.OuterProc {
+		a.Cloneflags |= unix.CLONE_NEWPID
+	}
+	if v.UserNS {
+		a.Cloneflags |= unix.CLONE_NEWUSER
+		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	}
+	return a
 }
 
 // spawn starts the supervisor on a thread that lives as long as it does: to the

@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -20,9 +19,10 @@ import (
 type owner struct{ UID, GID int }
 
 // holdMain keeps a user namespace alive until its parent has opened it.
-func holdMain() {
+func holdMain() int {
 	var b [1]byte
 	_, _ = os.Stdin.Read(b[:])
+	return 0
 }
 
 // identityMap returns a user namespace in which a and b have changed places and
@@ -115,8 +115,7 @@ func (n *identities) need(s *initSpec) (list []owner, files []*os.File, err erro
 		return nil
 	}
 	if s.Root != "" {
-		// Written only if a layer over it has to hold places for mounts.
-		if err := errors.Join(add(s.Root, false), add(s.Root, true)); err != nil {
+		if err := add(s.Root, false); err != nil {
 			return nil, nil, err
 		}
 	}

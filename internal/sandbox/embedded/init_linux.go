@@ -127,8 +127,14 @@ func inherited(spec *initSpec) []*os.File {
 	return files
 }
 
-// launch confines the calling thread and starts the payload from it.
+// launch confines the calling thread and starts the payload from it. What can be
+// taken from a whole process only, by Landlock and limits that would hit this one
+// too, another start of this executable takes from itself before it becomes the
+// payload: see [launchRestricted].
 func launch(spec *initSpec, groups []*os.File) (int, error) {
+	if spec.Variant.Level != sandbox.Full {
+		return launchRestricted(spec, &syscall.SysProcAttr{Setsid: true})
+	}
 	leave, err := join(spec.Groups, groups)
 	if err != nil {
 		return 0, err
@@ -139,23 +145,38 @@ func launch(spec *initSpec, groups []*os.File) (int, error) {
 	if spec.Rehearse {
 		return 0, leave()
 	}
-	path, dir := spec.Argv[0], filepath.Join("/", spec.Dir)
+	attributes := &syscall.SysProcAttr{Setsid: true}
+	if !spec.Variant.UserNS {
+		attributes.Credential = &syscall.Credential{Uid: uint32(spec.UID), Gid: uint32(spec.GID)}
+	}
+	var pid int
+	if spec.staged() {
+		pid, err = launchRestricted(spec, attributes)
+	} else {
+		pid, err = launchDirectly(spec, attributes)
+	}
+	return pid, errors.Join(err, leave())
+}
+
+func launchDirectly(spec *initSpec, attributes *syscall.SysProcAttr) (int, error) {
+	path, dir, err := command(spec)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := syscall.ForkExec(path, spec.Argv, &syscall.ProcAttr{
+		Dir: dir, Env: spec.Env, Files: []uintptr{0, 1, 2}, Sys: attributes,
+	})
+	return pid, fail("start "+spec.Argv[0]+" in "+dir, err)
+}
+
+// command returns what to start, and where.
+func command(spec *initSpec) (path, dir string, err error) {
+	path, dir = spec.Argv[0], filepath.Join("/", spec.Dir)
 	if spec.Variant.Level != sandbox.Full {
-		path, dir = below(spec.Root, path), below(spec.Root, spec.Dir)
+		path, dir = below(spec.Root, path), below(spec.Root, dir)
 	}
 	path, err = lookPath(path, spec.Env, dir)
-	if err != nil {
-		return 0, fail("find "+spec.Argv[0], err)
-	}
-	a := &syscall.ProcAttr{Dir: dir, Env: spec.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}}
-	if spec.Variant.Level == sandbox.Full && !spec.Variant.UserNS {
-		a.Sys.Credential = &syscall.Credential{Uid: uint32(spec.UID), Gid: uint32(spec.GID)}
-	}
-	pid, err := syscall.ForkExec(path, spec.Argv, a)
-	if err != nil {
-		return 0, fail("start "+spec.Argv[0]+" in "+dir, err)
-	}
-	return pid, leave()
+	return path, dir, fail("find "+spec.Argv[0], err)
 }
 
 // below returns where an absolute path of a container's root is at a level

@@ -21,6 +21,7 @@ import (
 const (
 	recordFile    = "environment.json"
 	controlSocket = "control.sock"
+	logFile       = "supervisor.log"
 	stageDir      = "root"       // where inits build their roots
 	workDir       = "containers" // what a mount becomes without a private root
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -37,7 +38,7 @@ func (b *Backend) Probe(ctx context.Context) (sandbox.Capabilities, error) {
 	if err != nil {
 		return sandbox.Capabilities{}, err
 	}
-	return sandbox.Capabilities{Level: f.variant.Level, Refused: slices.Clone(f.refused), Notes: f.notes}, nil
+	return sandbox.Capabilities{Level: f.variant.Level, Refused: slices.Clone(f.refused), Notes: maps.Clone(f.notes)}, nil
 }
 
 // probe finds out once what this machine allows.
@@ -214,7 +215,7 @@ func explain(err error, v variant) string {
 	if v.UserNS {
 		because = userNamespaceReasons(f)
 	}
-	if status, err := os.ReadFile("/proc/self/status"); err == nil && field2(string(status), "Seccomp:") == "2" {
+	if status, err := os.ReadFile("/proc/self/status"); err == nil && secondField(string(status), "Seccomp:") == "2" {
 		because = append(because, "a system call filter is in force, as in a container with its default seccomp profile")
 	}
 	if errors.Is(f, syscall.ENOSYS) {
@@ -249,8 +250,8 @@ func sysctl(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// field2 returns the second field of the line whose first is key.
-func field2(text, key string) string {
+// secondField returns the second field of the line whose first is key.
+func secondField(text, key string) string {
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == key {
 			return f[1]

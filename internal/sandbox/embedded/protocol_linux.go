@@ -2,8 +2,11 @@ package embedded
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
@@ -109,6 +112,12 @@ type initSpec struct {
 	Groups []groupFile
 	// Rehearse stops short of starting the payload: it is what Probe does.
 	Rehearse bool
+}
+
+// staged reports whether the payload is started by way of [restrictMain].
+func (s *initSpec) staged() bool {
+	return s.Variant.Level != sandbox.Full ||
+		slices.ContainsFunc(s.Rlimits, func(l rlimit) bool { return l.Resource == unix.RLIMIT_DATA })
 }
 
 type rlimit struct {

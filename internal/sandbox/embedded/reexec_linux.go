@@ -3,12 +3,14 @@ package embedded
 import (
 	"os"
 	"sync/atomic"
+	"syscall"
 )
 
 // The names under which the executable is started again.
 const (
 	argvSupervisor = "ultrafast-sandbox-supervisor"
 	argvInit       = "ultrafast-sandbox-init"
+	argvRestrict   = "ultrafast-sandbox-restrict"
 	argvHold       = "ultrafast-sandbox-hold"
 )
 
@@ -21,14 +23,17 @@ var hooked atomic.Bool
 // be the first thing that main does.
 func Reexec() bool {
 	hooked.Store(true)
-	switch os.Args[0] {
-	case argvSupervisor:
-		os.Exit(supervisorMain())
-	case argvInit:
-		os.Exit(initMain())
-	case argvHold:
-		holdMain()
-		os.Exit(0)
+	role, ok := map[string]func() int{
+		argvSupervisor: supervisorMain,
+		argvInit:       initMain,
+		argvRestrict:   restrictMain,
+		argvHold:       holdMain,
+	}[os.Args[0]]
+	if !ok {
+		return false
 	}
-	return false
+	// Not os.Exit: there is nothing to flush, and what waits for the end of this
+	// process should not wait for exit hooks.
+	syscall.Exit(role())
+	return true
 }

@@ -39,7 +39,7 @@ type piece struct {
 type root struct {
 	spec   *initSpec
 	pieces []piece
-	base   int // becomes "/"
+	base   int        // becomes "/"
 	maps   []*os.File // in the order of spec.Maps
 }
 
@@ -338,7 +338,7 @@ func (r *root) takeOverlay(m sandbox.Mount, place string) error {
 			return err
 		}
 	}
-	fd, err := r.overlay(m.Source, place)
+	fd, err := r.overlay(m.Source, place, true)
 	if err != nil {
 		overlayErr := err
 		if fd, err = r.copied(m.Source, filepath.Join(place, "copy")); err != nil {
@@ -349,15 +349,16 @@ func (r *root) takeOverlay(m sandbox.Mount, place string) error {
 	return nil
 }
 
-// overlay mounts an overlay of lower with everything else in place. Its options
-// are relative paths: no character of a path can be taken for an option.
-func (r *root) overlay(lower, place string) (int, error) {
+// overlay mounts an overlay of lower with everything else in place, for the
+// container's user to write if write. Its options are relative paths: no character
+// of a path can be taken for an option.
+func (r *root) overlay(lower, place string, write bool) (int, error) {
 	for _, d := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(filepath.Join(place, d), 0o755); err != nil {
 			return -1, err
 		}
 	}
-	fd, err := r.takeMapped(lower, attrReadOnly, true)
+	fd, err := r.takeMapped(lower, attrReadOnly, write)
 	if err != nil {
 		return -1, err
 	}
@@ -369,13 +370,15 @@ func (r *root) overlay(lower, place string) (int, error) {
 		return -1, err
 	}
 	defer os.Chdir("/")
-	// The merged directory shows the owner and the mode of the upper one.
-	st, err := os.Stat("lower")
-	if err != nil {
-		return -1, err
-	}
-	if err := errors.Join(os.Chown("upper", r.spec.UID, r.spec.GID), os.Chmod("upper", st.Mode().Perm())); err != nil {
-		return -1, err
+	if write {
+		// The merged directory shows the owner and the mode of the upper one.
+		st, err := os.Stat("lower")
+		if err != nil {
+			return -1, err
+		}
+		if err := errors.Join(os.Chown("upper", r.spec.UID, r.spec.GID), os.Chmod("upper", st.Mode().Perm())); err != nil {
+			return -1, err
+		}
 	}
 	options := "lowerdir=lower,upperdir=upper,workdir=work"
 	if r.spec.Variant.UserNS {
@@ -412,7 +415,7 @@ func (r *root) takeBase(place string) (err error) {
 	case missing == "":
 		r.base, err = r.takeMapped(r.spec.Root, attrReadOnly, false)
 	default:
-		r.base, err = r.overlay(r.spec.Root, place)
+		r.base, err = r.overlay(r.spec.Root, place, false)
 		err = fail("make a place for "+missing+" in "+r.spec.Root, err)
 	}
 	return err

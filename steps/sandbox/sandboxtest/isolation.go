@@ -14,9 +14,9 @@ import (
 )
 
 // status returns the fields of /proc/self/status inside.
-func (s *suite) status(t *testing.T) map[string]string {
+func (s *suite) status(t *testing.T, e sandbox.Environment) map[string]string {
 	t.Helper()
-	r := s.payload(t, s.environment(t, sandbox.Limits{}), "read", "/proc/self/status")
+	r := s.payload(t, e, "read", "/proc/self/status")
 	if !r.OK() {
 		t.Fatalf("%s: %s", r.ExitStatus, r.err)
 	}
@@ -29,7 +29,8 @@ func (s *suite) status(t *testing.T) map[string]string {
 }
 
 func (s *suite) privileges(t *testing.T) {
-	status := s.status(t)
+	e := s.environment(t, sandbox.Limits{})
+	status := s.status(t, e)
 	const empty = "0000000000000000"
 	for field, want := range map[string]string{
 		"CapEff": empty, "CapPrm": empty, "CapInh": empty, "CapBnd": empty, "CapAmb": empty,
@@ -39,7 +40,6 @@ func (s *suite) privileges(t *testing.T) {
 			t.Errorf("%s is %s, want %s", field, status[field], want)
 		}
 	}
-	e := s.environment(t, sandbox.Limits{})
 	s.payload(t, e, "ids").want(t, "65534 65534")
 	spec := s.spec(e, "user", "ids")
 	spec.UID, spec.GID = 1234, 4321
@@ -47,7 +47,7 @@ func (s *suite) privileges(t *testing.T) {
 }
 
 func (s *suite) noNewPrivileges(t *testing.T) {
-	if got := s.status(t)["NoNewPrivs"]; got != "1" {
+	if got := s.status(t, s.environment(t, sandbox.Limits{}))["NoNewPrivs"]; got != "1" {
 		t.Errorf("NoNewPrivs is %s", got)
 	}
 }
@@ -168,6 +168,12 @@ func (s *suite) readOnlyRoot(t *testing.T) {
 }
 
 func (s *suite) otherProcesses(t *testing.T) {
+	e := s.environment(t, sandbox.Limits{})
+	for _, en := range e.Effective().Enforced {
+		if en.Name == "processes" && en.By == notEnforced {
+			t.Skipf("the back end says so: %s", en.Value)
+		}
+	}
 	mark := markOf(t)
 	other, err := s.new(t).Create(deadline(t), sandbox.EnvironmentSpec{Name: "neighbour-" + mark})
 	if err != nil {
@@ -175,12 +181,11 @@ func (s *suite) otherProcesses(t *testing.T) {
 	}
 	defer other.Close(context.Background())
 	s.running(t, other, s.spec(other, "neighbour", "tree", mark))
-	e := s.environment(t, sandbox.Limits{})
 	r := s.payload(t, e, "processes")
 	if strings.Contains(r.out, mark) {
-		t.Errorf("processes of another environment can be seen:\n%s", r.out)
+		t.Error("processes of another environment can be seen")
 	}
 	if !strings.Contains(r.out, payloadArg) {
-		t.Errorf("a process does not see itself:\n%s", r.out)
+		t.Errorf("a process does not see itself: %s", r.err)
 	}
 }

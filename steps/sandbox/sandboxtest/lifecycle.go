@@ -97,9 +97,8 @@ func (s *suite) effective(t *testing.T) {
 			t.Errorf("nothing is said of %s", name)
 		}
 	}
-	const not = "not enforced"
 	for _, name := range s.Limited {
-		if byName[name].By == not {
+		if byName[name].By == notEnforced {
 			t.Errorf("%+v", byName[name])
 		}
 	}
@@ -107,16 +106,12 @@ func (s *suite) effective(t *testing.T) {
 		slices.Contains(s.Limited, "pids") && !strings.Contains(byName["pids"].Value, "77") {
 		t.Errorf("%+v %+v are not what was asked for", byName["memory"], byName["pids"])
 	}
-	if s.Level == sandbox.None && byName["network"].By != not {
+	if s.Level == sandbox.None && byName["network"].By != notEnforced {
 		t.Errorf("%+v at level none", byName["network"])
 	}
 }
 
 func (s *suite) closeLeavesNothing(t *testing.T) {
-	var before []string
-	if s.Leftovers != nil {
-		before = s.Leftovers(t)
-	}
 	mark := markOf(t)
 	e, err := s.backend.Create(deadline(t), sandbox.EnvironmentSpec{Name: "closed-" + mark, MinIsolation: s.Level})
 	if err != nil {
@@ -133,19 +128,20 @@ func (s *suite) closeLeavesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	none(t, mark)
-	s.nothingNew(t, before)
+	s.nothingLeft(t, mark)
 }
 
-// nothingNew checks that there is nothing left that was not there before.
-func (s *suite) nothingNew(t *testing.T, before []string) {
+// notEnforced is the mechanism of what is not enforced: see [sandbox.Enforcement].
+const notEnforced = "not enforced"
+
+// nothingLeft checks that nothing is left of environments with mark in their name.
+func (s *suite) nothingLeft(t *testing.T, mark string) {
 	t.Helper()
 	if s.Leftovers == nil {
 		return
 	}
-	for _, l := range s.Leftovers(t) {
-		if !slices.Contains(before, l) {
-			t.Errorf("left: %s", l)
-		}
+	if left := s.Leftovers(t, mark); len(left) > 0 {
+		t.Errorf("left: %q", left)
 	}
 }
 
@@ -172,10 +168,6 @@ func (s *suite) killedCreator(t *testing.T) {
 	if s.Creator == nil {
 		t.Skip("the environments of this back end do not depend on their creator")
 	}
-	var before []string
-	if s.Leftovers != nil {
-		before = s.Leftovers(t)
-	}
 	mark := markOf(t)
 	cmd, backend := s.Creator(t, mark)
 	cmd.Stderr = os.Stderr
@@ -197,35 +189,31 @@ func (s *suite) killedCreator(t *testing.T) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	gone(t, mark)
-	list, err = backend.List(deadline(t))
-	if err != nil || len(list) != 1 || list[0].Alive {
+	// The kernel, or the supervisor, ends the rest after the creator and tells nobody.
+	eventually(t, "a process outlives its creator", func() bool { return len(marked(t, mark)) == 0 })
+	eventually(t, "the environment still answers", func() bool {
+		list, err = backend.List(deadline(t))
+		return err != nil || len(list) != 1 || !list[0].Alive
+	})
+	if err != nil || len(list) != 1 {
 		t.Fatalf("afterwards: %+v, %v", list, err)
 	}
 	if err := backend.Delete(deadline(t), list[0].Name); err != nil {
 		t.Error(err)
 	}
-	s.nothingNew(t, before)
+	s.nothingLeft(t, mark)
 }
 
-// gone waits until no process has mark among its arguments: the kernel, or the
-// supervisor, ends them after their creator and tells nobody.
-func gone(t *testing.T, mark string) {
+// eventually waits until ok.
+func eventually(t *testing.T, otherwise string, ok func() bool) {
 	t.Helper()
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
-	for ctx := deadline(t); ; {
-		lines, err := commandLines()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, mark) }) {
-			return
-		}
+	for ctx := deadline(t); !ok(); {
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			t.Fatalf("a process outlives its creator: %q", lines)
+			t.Fatal(otherwise)
 		}
 	}
 }

@@ -17,7 +17,7 @@ func (s *suite) wallLimit(t *testing.T) {
 	spec.Limits.Wall = time.Second
 	r := run(t, e, spec)
 	if !r.TimedOut || r.OK() || r.Code != 137 {
-		t.Errorf("%+v", r.ExitStatus)
+		t.Errorf("%+v: %s", r.ExitStatus, r.err)
 	}
 	if r.Wall < time.Second || r.Wall > patience/2 {
 		t.Errorf("ended after %s", r.Wall)
@@ -44,23 +44,34 @@ func (s *suite) outputLimit(t *testing.T) {
 func (s *suite) memoryLimit(t *testing.T) {
 	const limit = 128 << 20
 	e := s.environment(t, sandbox.Limits{Memory: 2 * limit})
-	spec := s.spec(e, "within", "allocate", strconv.Itoa(limit/4))
-	spec.Limits.Memory = limit
-	r := run(t, e, spec)
-	r.want(t, "allocated "+strconv.Itoa(limit/4))
+	// A line is kept until it ends: so much memory is used and no runtime's besides.
+	hog := func(name string, bytes int) result {
+		spec := s.spec(e, name)
+		spec.Argv = []string{"sh", "-c", `head -c "$0" /dev/zero | tail -n 1 >/dev/null && echo kept`, strconv.Itoa(bytes)}
+		spec.Limits.Memory = limit
+		return run(t, e, spec)
+	}
+	r := hog("within", limit/4)
+	r.want(t, "kept")
 	if r.PeakMemory < limit/4 || r.PeakMemory > limit {
-		t.Errorf("peak memory is %d, and %d was touched", r.PeakMemory, limit/4)
+		t.Errorf("peak memory is %d, and %d was used", r.PeakMemory, limit/4)
 	}
 	if r.CPU <= 0 {
 		t.Errorf("processor time %s", r.CPU)
 	}
-	spec.Argv[len(spec.Argv)-1] = strconv.Itoa(2 * limit)
-	r = run(t, e, spec)
-	if r.ExitStatus.OK() || strings.Contains(r.out, "allocated") {
+	r = hog("beyond", 2*limit)
+	if r.ExitStatus.OK() || strings.Contains(r.out, "kept") {
 		t.Errorf("%+v after twice the limit", r.ExitStatus)
 	}
 	if tree := slices.Contains(s.Limited, "memory"); tree && !r.OOM {
 		t.Errorf("%+v, want the memory limit as the reason", r.ExitStatus)
+	}
+	// A limit that is small must not be in the way of the back end itself.
+	spec := s.spec(e, "small")
+	spec.Argv = []string{"sh", "-c", "exit 3"}
+	spec.Limits.Memory = 8 << 20
+	if r := run(t, e, spec); r.Code != 3 {
+		t.Errorf("under a limit of 8 MiB: %s %s", r.ExitStatus, r.err)
 	}
 }
 

@@ -28,7 +28,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int, o
 	p := payload{stdin, stdout, stderr}
 	do, known := map[string]func([]string) error{
 		"exit": p.exit, "copy": p.copy, "read": p.read, "write": p.write, "list": p.list,
-		"hold": p.hold, "tree": p.tree, "flood": p.flood, "fill": p.fill, "allocate": p.allocate, "spawn": p.spawn,
+		"hold": p.hold, "tree": p.tree, "flood": p.flood, "fill": p.fill, "spawn": p.spawn,
 		"listen": p.listen, "dial": p.dial, "interfaces": p.interfaces, "namespaces": p.namespaces,
 		"directory": p.directory, "ids": p.ids, "processes": p.processes,
 	}[args[2]]
@@ -114,7 +114,8 @@ func (p payload) hold([]string) error {
 // tree starts a child that leaves the process group, ignores every signal and
 // holds the output open, and does the same itself. Its arguments are marks.
 func (p payload) tree(args []string) error {
-	signal.Ignore()
+	dropped := make(chan os.Signal, 1)
+	signal.Notify(dropped, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
 	if args[len(args)-1] != "child" {
 		cmd := exec.Command("/proc/self/exe", append([]string{payloadArg, "tree"}, append(args, "child")...)...)
 		cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
@@ -125,7 +126,9 @@ func (p payload) tree(args []string) error {
 		return cmd.Wait()
 	}
 	p.ready()
-	select {}
+	for {
+		<-dropped
+	}
 }
 
 // flood writes without end.
@@ -156,20 +159,6 @@ func (p payload) fill(args []string) error {
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
-
-// allocate touches so many bytes of memory.
-func (p payload) allocate(args []string) error {
-	n, err := strconv.Atoi(args[0])
-	if err != nil {
-		return err
-	}
-	b := make([]byte, n)
-	for i := 0; i < n; i += 4096 {
-		b[i] = 1
-	}
-	fmt.Fprintln(p.stdout, "allocated", len(b))
-	return nil
-}
 
 // spawn starts so many children and prints how many there were.
 func (p payload) spawn(args []string) error {

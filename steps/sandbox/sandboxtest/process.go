@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -252,15 +253,19 @@ func markOf(t *testing.T) string {
 // none checks that no process of this machine has mark among its arguments.
 func none(t *testing.T, mark string) {
 	t.Helper()
+	for _, l := range marked(t, mark) {
+		t.Errorf("a process is left: %s", l)
+	}
+}
+
+// marked returns the arguments of the processes that have mark among them.
+func marked(t *testing.T, mark string) []string {
+	t.Helper()
 	lines, err := commandLines()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range lines {
-		if strings.Contains(l, mark) {
-			t.Errorf("a process is left: %s", l)
-		}
-	}
+	return slices.DeleteFunc(lines, func(l string) bool { return !strings.Contains(l, mark) })
 }
 
 func keep(t *testing.T, path, content string) {

@@ -6,7 +6,7 @@
 //
 //	func TestMain(m *testing.M) {
 //		if code, ok := sandboxtest.Main(os.Args, os.Stdin, os.Stdout, os.Stderr); ok {
-//			os.Exit(code)
+//			syscall.Exit(code) // no exit hook: the race detector's waits a second
 //		}
 //		os.Exit(m.Run())
 //	}
@@ -49,11 +49,13 @@ type Options struct {
 	// Limited says which limits are enforced on a whole tree, beside those of wall
 	// time and output: "memory" and "pids". Without "memory" one process is limited.
 	Limited []string
-	// Leftovers returns what is left on this machine of environments: processes,
-	// control groups, directories; nil if it cannot be seen.
-	Leftovers func(t *testing.T) []string
-	// Creator returns a command that calls [Hold] with the given mark, and the back
-	// end that can see its environment; nil if the back end has no creators to kill.
+	// Leftovers returns what is left on this machine of environments whose names
+	// have mark in them: control groups, directories, mounts. Nil if that cannot be
+	// seen. Processes the suite finds itself.
+	Leftovers func(t *testing.T, mark string) []string
+	// Creator returns a command that calls [Hold] with the given mark and a name that
+	// has the mark in it, and a back end that sees this environment and no other. It
+	// is nil if the back end has no creators to kill.
 	Creator func(t *testing.T, mark string) (*exec.Cmd, sandbox.Backend)
 }
 
