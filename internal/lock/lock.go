@@ -45,15 +45,22 @@ func Acquire(ctx context.Context, path string) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
-// Try takes the lock file at path if it is free. If not, the error is [ErrTaken]
-// and says what the holder wrote with [Lock.Note].
-func Try(path string) (*Lock, error) {
+// grace is how long [Try] takes a lock for held by a process that is not there any
+// more: one that was killed while it started another holds its lock until the
+// other has become its own program.
+const grace = time.Second
+
+// Try takes the lock file at path if it is free, or becomes so within a second. If
+// not, the error is [ErrTaken] and says what the holder wrote with [Lock.Note].
+func Try(ctx context.Context, path string) (*Lock, error) {
 	f, err := open(path)
 	if err != nil {
 		return nil, err
 	}
-	ok, err := f.TryLock()
-	if err != nil {
+	wait, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	ok, err := f.TryLockContext(wait, poll)
+	if err != nil && (ctx.Err() != nil || wait.Err() == nil) {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
 	}
 	if !ok {

@@ -63,7 +63,7 @@ func TestTaken(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "new", "lock")
 	kill := hold(t, path)
-	if _, err := lock.Try(path); !errors.Is(err, lock.ErrTaken) || !strings.Contains(err.Error(), "the other process") {
+	if _, err := lock.Try(t.Context(), path); !errors.Is(err, lock.ErrTaken) || !strings.Contains(err.Error(), "the other process") {
 		t.Errorf("taken lock: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -90,7 +90,7 @@ func TestReleaseTwice(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
 	for range 2 {
-		held, err := lock.Try(path)
+		held, err := lock.Try(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -206,11 +206,11 @@ func (t *Target) traffic(ctx context.Context) (target.Traffic, bool, error) {
 }
 
 // Acquire takes the kernel lock of the environment.
-func (t *Target) Acquire(_ context.Context, holder string) (target.Session, error) {
+func (t *Target) Acquire(ctx context.Context, holder string) (target.Session, error) {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return nil, fault.New(fault.Unavailable, "", "deploy directory: %w", err)
 	}
-	held, err := lock.Try(filepath.Join(t.dir, "lock"))
+	held, err := lock.Try(ctx, filepath.Join(t.dir, "lock"))
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "wait until that run is over, then run again",
 			fmt.Sprintf("environment in %s is being changed by another run", t.dir))
