@@ -36,6 +36,9 @@ type container struct {
 	output  *output
 	begin   time.Time
 
+	launched chan struct{} // closed once it is known whether the payload runs
+	reaped   *reaped       // if it ended before that
+
 	ended  chan struct{} // closed once status and err are set
 	status sandbox.ExitStatus
 	err    error
@@ -115,7 +118,10 @@ func (e *environment) start(ctx context.Context, spec sandbox.ContainerSpec, reh
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	limits := narrow(e.limits, spec.Limits)
-	c := &container{environment: e, name: spec.Name, group: e.group.child("c-" + spec.Name), ended: make(chan struct{}), begin: time.Now()}
+	c := &container{
+		environment: e, name: spec.Name, group: e.group.child("c-" + spec.Name), begin: time.Now(),
+		launched: make(chan struct{}), ended: make(chan struct{}),
+	}
 	if err := e.register(c); err != nil {
 		return nil, err
 	}
@@ -136,13 +142,18 @@ func (e *environment) start(ctx context.Context, spec sandbox.ContainerSpec, reh
 	if c.control, err = connect(e.place.dir); err != nil {
 		return nil, fmt.Errorf("reach the supervisor: %w", err)
 	}
-	c.output = newOutput(spec, limits.Output, c.kill)
+	c.output = newOutput(spec, limits.Output, func() {
+		<-c.launched // a payload may write too much before we know that it runs
+		c.kill()
+	})
 	files, err := c.files(init, spec.Stdin)
 	defer closeAll(files)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.launch(ctx, files, startRequest{UID: init.UID, GID: init.GID, Wall: limits.Wall}); err != nil {
+	err = c.launch(ctx, files, startRequest{UID: init.UID, GID: init.GID, Wall: limits.Wall})
+	close(c.launched)
+	if err != nil {
 		return nil, err
 	}
 	go c.follow()
@@ -329,6 +340,11 @@ func (c *container) launch(ctx context.Context, files []*os.File, r startRequest
 	}
 	var m linkMessage
 	if _, err := c.link.receive(&m); err != nil {
+		// Its time may be over already: that is an end as any other.
+		if _, err := c.control.receive(&a); err == nil && a.Reaped != nil && a.Reaped.TimedOut {
+			c.reaped = a.Reaped
+			return nil
+		}
 		return fmt.Errorf("the init of the container ended: %w", cmp.Or(context.Cause(ctx), err))
 	}
 	if m.Failure != nil {
@@ -366,8 +382,13 @@ func (c *container) follow() {
 	if _, err := c.link.receive(&m); err == nil {
 		inner = m.Exited
 	}
-	var a reply
-	_, err := c.control.receive(&a)
+	ended := c.reaped
+	if ended == nil {
+		var a reply
+		if _, err := c.control.receive(&a); err == nil {
+			ended = a.Reaped
+		}
+	}
 	c.output.drain()
 	used := c.group.usage()
 	c.status = sandbox.ExitStatus{
@@ -387,8 +408,8 @@ func (c *container) follow() {
 		// The tree was killed, its init with it.
 		s.Code, s.Signal = 128+int(unix.SIGKILL), "SIGKILL"
 	}
-	if err == nil && a.Reaped != nil {
-		s.TimedOut = a.Reaped.TimedOut
+	if ended != nil {
+		s.TimedOut = ended.TimedOut
 	}
 	if err := c.release(); err != nil {
 		c.err = fault.Wrap(err, fault.Unavailable, "", "end container "+c.name)

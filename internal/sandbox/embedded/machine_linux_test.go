@@ -268,12 +268,22 @@ func TestRootLinks(t *testing.T) {
 	if e.Effective().Level < sandbox.Full {
 		t.Skip("no private root")
 	}
-	outside, root := t.TempDir(), systemRoot(t)
+	// Not below /tmp, which is another one inside.
+	outside, err := os.MkdirTemp("/var/tmp", "embedded-outside-")
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(outside) })
+	root := systemRoot(t)
 	up := strings.Repeat("../", 20)
 	for name, to := range map[string]string{"escape": up + outside, "absolute": outside, "inside": "/escape"} {
 		if err := os.Symlink(to, filepath.Join(root, name)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// Inside, the links lead to the same path below the root.
+	if err := os.MkdirAll(filepath.Join(root, outside), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	source := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(source, []byte("content"), 0o644); err != nil {

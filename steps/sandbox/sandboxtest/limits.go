@@ -14,16 +14,22 @@ func (s *suite) wallLimit(t *testing.T) {
 	e := s.environment(t, sandbox.Limits{})
 	mark := markOf(t)
 	spec := s.spec(e, "endless", "tree", mark)
-	spec.Limits.Wall = time.Second
+	spec.Limits.Wall = time.Second / 2
 	r := run(t, e, spec)
 	if !r.TimedOut || r.OK() || r.Code != 137 {
 		t.Errorf("%+v: %s", r.ExitStatus, r.err)
 	}
-	if r.Wall < time.Second || r.Wall > patience/2 {
+	if r.Wall < time.Second/2 || r.Wall > patience/2 {
 		t.Errorf("ended after %s", r.Wall)
 	}
 	if !strings.Contains(r.out, readyLine) {
 		t.Errorf("the child of the tree was not there: %q", r.out)
+	}
+	none(t, mark)
+	// The shortest time that there is: the payload may not even start.
+	spec.Limits.Wall = 1
+	if r := run(t, e, spec); !r.TimedOut || r.OK() {
+		t.Errorf("%+v", r.ExitStatus)
 	}
 	none(t, mark)
 }

@@ -34,6 +34,16 @@ func (p payload) namespaces([]string) error {
 	if errno != syscall.EPERM {
 		fmt.Fprintln(p.stdout, "mount:", errno)
 	}
+	const tiocsti, fionread = 0x5412, 0x541b
+	for _, command := range []uintptr{tiocsti, tiocsti | 1<<32} {
+		_, _, errno = syscall.RawSyscall(syscall.SYS_IOCTL, 0, command, 0)
+		if errno != syscall.EPERM {
+			fmt.Fprintln(p.stdout, "input into a terminal:", errno)
+		}
+	}
+	if _, _, errno = syscall.RawSyscall(syscall.SYS_IOCTL, 0, fionread, 0); errno == syscall.EPERM {
+		fmt.Fprintln(p.stdout, "harmless ioctl:", errno)
+	}
 	const vsock, alg = 40, 38
 	for _, family := range []uintptr{vsock, alg} {
 		_, _, errno = syscall.RawSyscall(syscall.SYS_SOCKET, family, syscall.SOCK_STREAM, 0)
