@@ -26,6 +26,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox/sandboxtest"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
@@ -84,8 +85,8 @@ var hostToolchain = sync.OnceValues(func() (cleanroom.Toolchain, error) {
 
 type lab struct {
 	step  cleanroom.Step
-	back  *direct
-	blobs *store.Layout
+	back  *sandboxtest.Direct
+	blobs *store.Store
 	temp  string
 }
 
@@ -95,7 +96,7 @@ func newLab(t *testing.T) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, temp := &direct{t: t}, t.TempDir()
+	back, temp := &sandboxtest.Direct{T: t}, t.TempDir()
 	return &lab{
 		blobs: blobs, back: back, temp: temp,
 		step: cleanroom.Step{
@@ -133,7 +134,7 @@ func (l *lab) state(t *testing.T, files map[string]string) state.State {
 func (l *lab) run(t *testing.T, files map[string]string) (state.Result, error) {
 	t.Helper()
 	res, err := l.step.Run(t.Context(), l.state(t, files), l.blobs)
-	l.back.open.Wait() // hangs if an environment was not closed
+	l.back.Open.Wait() // hangs if an environment was not closed
 	left, readErr := os.ReadDir(l.temp)
 	if readErr != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, readErr)
@@ -158,7 +159,7 @@ func TestRunPasses(t *testing.T) {
 	t.Setenv("SECRET", "of the host")
 	l := newLab(t)
 	var env []string
-	l.back.started = func(spec sandbox.ContainerSpec) { env = append(env, spec.Env...) }
+	l.back.Started = func(spec sandbox.ContainerSpec) { env = append(env, spec.Env...) }
 	res, err := l.run(t, shop)
 	if err != nil {
 		t.Fatal(err)
@@ -386,7 +387,7 @@ func TestRunStopsWhenCancelled(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	l.back.started = func(spec sandbox.ContainerSpec) {
+	l.back.Started = func(spec sandbox.ContainerSpec) {
 		if spec.Name == "test" {
 			cancel()
 		}
@@ -395,7 +396,7 @@ func TestRunStopsWhenCancelled(t *testing.T) {
 	if fault.KindOf(err) != fault.Interrupted && !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	l.back.open.Wait()
+	l.back.Open.Wait()
 }
 
 func TestRunRefuses(t *testing.T) {
@@ -435,7 +436,7 @@ func TestRunRefuses(t *testing.T) {
 			if res.Entry.Phase != "" {
 				t.Errorf("a run that could not begin claims %+v", res.Entry)
 			}
-			l.back.open.Wait()
+			l.back.Open.Wait()
 			if left, _ := os.ReadDir(l.temp); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/internal/store"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox/sandboxtest"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 	"github.com/ultrafast-ci/ultrafast/steps/validate"
 )
@@ -52,8 +53,8 @@ var service = sync.OnceValues(func() ([]byte, error) {
 // lab is a state that was generated, built and tested, for a case to spoil.
 type lab struct {
 	step  validate.Step
-	back  *direct
-	blobs *store.Layout
+	back  *sandboxtest.Direct
+	blobs *store.Store
 	temp  string
 
 	tree map[string]string
@@ -71,7 +72,7 @@ func newLab(t *testing.T) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, temp := &direct{t: t}, t.TempDir()
+	back, temp := &sandboxtest.Direct{T: t}, t.TempDir()
 	l := &lab{
 		blobs: blobs, back: back, temp: temp, tree: map[string]string{"go.mod": "module example.com/shop\n\ngo 1.26\n"},
 		config: state.ImageConfig{User: "65532:65532", Entrypoint: []string{"/service"}, WorkingDir: "/", Ports: []string{"8080/tcp"}, OS: "linux", Architecture: "amd64"},
@@ -145,7 +146,7 @@ func chain(t *testing.T, s state.State, entries ...state.Entry) state.State {
 func (l *lab) run(t *testing.T, in state.State) (state.Result, error) {
 	t.Helper()
 	res, err := l.step.Run(t.Context(), in, l.blobs)
-	l.back.open.Wait() // hangs if an environment was not closed
+	l.back.Open.Wait() // hangs if an environment was not closed
 	left, readErr := os.ReadDir(l.temp)
 	if readErr != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, readErr)

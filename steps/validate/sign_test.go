@@ -131,7 +131,7 @@ func TestSignRefuses(t *testing.T) {
 }
 
 // damage changes one byte of an artifact in the store.
-func damage(t *testing.T, blobs *store.Layout, a state.Artifact) {
+func damage(t *testing.T, blobs *store.Store, a state.Artifact) {
 	t.Helper()
 	dir := strings.TrimPrefix(blobs.URL(), "layout:")
 	found := errors.New("found")

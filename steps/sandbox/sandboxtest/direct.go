@@ -1,4 +1,4 @@
-package cleanroom_test
+package sandboxtest
 
 import (
 	"context"
@@ -15,38 +15,39 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
-// direct is a back end that isolates nothing: the phase is what is tested here,
-// and the walls have their own tests. It says so: its level is None.
-type direct struct {
-	t *testing.T
-	// started sees every container before it starts.
-	started func(spec sandbox.ContainerSpec)
-	// level is what its environments say they have.
-	level sandbox.Level
-	open  sync.WaitGroup
+// Direct is a back end that isolates nothing, for tests of what uses one: the walls
+// have their own tests. It says so: its level is None.
+type Direct struct {
+	T *testing.T
+	// Started sees every container before it starts.
+	Started func(spec sandbox.ContainerSpec)
+	// Level is what its environments say they have.
+	Level sandbox.Level
+	// Open counts the environments that were not closed.
+	Open sync.WaitGroup
 }
 
-func (d *direct) Name() string { return "direct" }
+func (d *Direct) Name() string { return "direct" }
 
-func (d *direct) Probe(context.Context) (sandbox.Capabilities, error) {
-	return sandbox.Capabilities{Level: d.level}, nil
+func (d *Direct) Probe(context.Context) (sandbox.Capabilities, error) {
+	return sandbox.Capabilities{Level: d.Level}, nil
 }
 
-func (d *direct) Create(_ context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
-	dir, err := os.MkdirTemp(d.t.TempDir(), "env-")
+func (d *Direct) Create(_ context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	dir, err := os.MkdirTemp(d.T.TempDir(), "env-")
 	if err != nil {
 		return nil, err
 	}
-	d.open.Add(1)
+	d.Open.Add(1)
 	return &directEnv{d: d, name: spec.Name, dir: dir}, nil
 }
 
-func (d *direct) List(context.Context) ([]sandbox.Info, error) { return nil, nil }
+func (d *Direct) List(context.Context) ([]sandbox.Info, error) { return nil, nil }
 
-func (d *direct) Delete(context.Context, string) error { return errors.New("not here") }
+func (d *Direct) Delete(context.Context, string) error { return errors.New("not here") }
 
 type directEnv struct {
-	d    *direct
+	d    *Direct
 	name string
 	dir  string
 	mu   sync.Mutex
@@ -58,7 +59,7 @@ func (e *directEnv) Name() string { return e.name }
 
 func (e *directEnv) Effective() sandbox.Effective {
 	return sandbox.Effective{
-		Level: e.d.level, Why: []string{"a test asked for no isolation"},
+		Level: e.d.Level, Why: []string{"a test asked for no isolation"},
 		Enforced: []sandbox.Enforcement{{Name: "wall", Value: "as asked", By: "deadline"}},
 	}
 }
@@ -84,8 +85,8 @@ func (e *directEnv) Dial(ctx context.Context, network, address string) (net.Conn
 }
 
 func (e *directEnv) Start(_ context.Context, spec sandbox.ContainerSpec) (sandbox.Container, error) {
-	if e.d.started != nil {
-		e.d.started(spec)
+	if e.d.Started != nil {
+		e.d.Started(spec)
 	}
 	for _, m := range spec.Mounts {
 		if err := os.MkdirAll(e.Path(spec.Name, m), 0o755); err != nil {
@@ -138,7 +139,7 @@ func (e *directEnv) Close(ctx context.Context) (err error) {
 			err = errors.Join(err, r.Kill(ctx))
 		}
 		err = errors.Join(err, os.RemoveAll(e.dir))
-		e.d.open.Done()
+		e.d.Open.Done()
 	})
 	return err
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package cleanroom_test
+package sandboxtest
 
 import (
 	"os/exec"

@@ -1,7 +1,0 @@
-//go:build !unix
-
-package validate_test
-
-import "os/exec"
-
-func killTree(*exec.Cmd) {}
