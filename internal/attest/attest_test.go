@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -154,7 +155,7 @@ func TestStatement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again != v {
+	if !reflect.DeepEqual(again, v) {
 		t.Errorf("read back %+v, want %+v", again, v)
 	}
 }
@@ -364,7 +365,7 @@ func FuzzParseVerdict(f *testing.F) {
 		if err != nil {
 			t.Fatalf("accepted a verdict that has no statement: %v", err)
 		}
-		if w, err := ParseVerdict(again); err != nil || w != v {
+		if w, err := ParseVerdict(again); err != nil || !reflect.DeepEqual(w, v) {
 			t.Fatalf("verdict %+v reads back as %+v, %v", v, w, err)
 		}
 	})

@@ -20,7 +20,10 @@ const ArtifactVerdict = "verdict"
 //     cleanroom-test entry, passed, and is about that entry's tree and image;
 //   - a signature on exactly that validate entry was made by a trusted key;
 //   - the signed verdict passed and is about the same entry, image and tree, under
-//     the rules with the digest policy.
+//     the rules with the digest policy;
+//   - the entry has every check that the signed verdict says these rules require,
+//     passed or not applicable, or, if it names none, has none that failed or could
+//     not be decided; and at least one check passed.
 //
 // All else is an error of kind fault.Finding that says which of these failed.
 // An empty policy is refused: rules that nobody named cannot have been applied.
@@ -146,6 +149,36 @@ func (v Verdict) matches(link *state.Link, policy state.Digest) error {
 	case v.Policy != policy:
 		return fault.New(fault.Finding, "run `validate run` with the trust root's policy",
 			"signed verdict was made under policy %s, but the trust root asks for %s", v.Policy.Short(), policy.Short())
+	}
+	return Covers(link.Entry.Checks, v.Required)
+}
+
+// Covers reports, as a fault.Finding, what keeps checks from being a passed
+// judgement: a check of required that is missing, that failed or that could not be
+// decided, or that nothing passed. If required is empty, every check counts.
+func Covers(checks []state.Check, required []string) error {
+	const again = "run `validate run` again"
+	outcomes := make(map[string]state.Outcome, len(checks))
+	proven := false
+	for _, c := range checks {
+		outcomes[c.Name] = c.Outcome
+		proven = proven || c.Outcome == state.Passed
+	}
+	if len(required) == 0 {
+		for _, c := range checks {
+			required = append(required, c.Name)
+		}
+	}
+	for _, id := range required {
+		switch outcome, ok := outcomes[id]; {
+		case !ok:
+			return fault.New(fault.Finding, again, "the validate entry has no check %s, which the policy requires", id)
+		case outcome != state.Passed && outcome != state.NotApplicable:
+			return fault.New(fault.Finding, "fix what it found and "+again, "check %s is %s", id, outcome)
+		}
+	}
+	if !proven {
+		return fault.New(fault.Finding, again, "the validate entry proves nothing: no check passed")
 	}
 	return nil
 }

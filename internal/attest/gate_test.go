@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"reflect"
 	"testing"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -49,7 +50,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{verdict: v, key: key, trusted: []PublicKey{key.Public()}, policy: v.Policy}
 	w.entries = []state.Entry{
 		{Phase: phase.Cleanroom, Outcome: state.Passed, Cleanroom: &state.Cleanroom{Tree: v.Tree, Image: v.Image, Toolchain: "go"}},
-		{Phase: phase.Validate, Outcome: state.Passed, Validate: &state.Validate{Tree: v.Tree, Image: v.Image, Policy: v.Policy}},
+		{Phase: phase.Validate, Outcome: state.Passed, Checks: []state.Check{{Name: "health-endpoint", Outcome: state.Passed}, {Name: "nonroot", Outcome: state.NotApplicable}}, Validate: &state.Validate{Tree: v.Tree, Image: v.Image, Policy: v.Policy}},
 	}
 	return w
 }
@@ -100,6 +101,18 @@ func TestVerifyVerdict(t *testing.T) {
 	}
 }
 
+// What the policy does not require may fail.
+func TestVerifyVerdictAsksForWhatIsRequired(t *testing.T) {
+	t.Parallel()
+	w, blobs := newWorld(t), memory{}
+	w.verdict.Required = []string{"health-endpoint"}
+	w.entries[1].Checks[1].Outcome = state.Failed
+	v, _, err := VerifyVerdict(t.Context(), w.chain(t, blobs), blobs, w.trusted, w.policy)
+	if err != nil || !reflect.DeepEqual(v.Required, w.verdict.Required) {
+		t.Errorf("required %q, error %v", v.Required, err)
+	}
+}
+
 // A bad signature beside a good one must neither pass nor block.
 func TestVerifyVerdictTakesAnyGoodSignature(t *testing.T) {
 	t.Parallel()
@@ -134,8 +147,21 @@ func TestVerifyVerdictRefuses(t *testing.T) {
 		"signed policy":    {func(_ *testing.T, w *world) { w.verdict.Policy = other }, "about policy"},
 		"signed as failed": {func(_ *testing.T, w *world) { w.verdict.Passed = false }, "is FAILED"},
 		"weaker policy":    {func(_ *testing.T, w *world) { w.policy = other }, "the trust root asks for"},
-		"untrusted key":    {func(t *testing.T, w *world) { w.key = testKey(t, 9) }, "not trusted"},
-		"nobody trusted":   {func(_ *testing.T, w *world) { w.trusted = nil }, "no trusted key"},
+		"nothing checked":  {func(_ *testing.T, w *world) { w.entries[1].Checks = nil }, "no check passed"},
+		"none applied": {func(_ *testing.T, w *world) {
+			w.entries[1].Checks = w.entries[1].Checks[1:]
+		}, "no check passed"},
+		"check failed": {func(_ *testing.T, w *world) { w.entries[1].Checks[1].Outcome = state.Failed }, "check nonroot is failed"},
+		"check unknown": {func(_ *testing.T, w *world) {
+			w.entries[1].Checks[1].Outcome = state.Unknown
+		}, "check nonroot is unknown"},
+		"required check missing": {func(_ *testing.T, w *world) { w.verdict.Required = []string{"graceful-shutdown"} }, "has no check graceful-shutdown"},
+		"required check failed": {func(_ *testing.T, w *world) {
+			w.verdict.Required = []string{"nonroot"}
+			w.entries[1].Checks[1].Outcome = state.Failed
+		}, "check nonroot is failed"},
+		"untrusted key":  {func(t *testing.T, w *world) { w.key = testKey(t, 9) }, "not trusted"},
+		"nobody trusted": {func(_ *testing.T, w *world) { w.trusted = nil }, "no trusted key"},
 		"not signed": {func(_ *testing.T, w *world) {
 			w.evidence = func(memory, state.Evidence) []state.Evidence { return nil }
 		}, "is not signed"},
@@ -161,7 +187,7 @@ func TestVerifyVerdictRefuses(t *testing.T) {
 			c.spoil(t, w)
 			v, id, err := VerifyVerdict(t.Context(), w.chain(t, blobs), blobs, w.trusted, w.policy)
 			wantFault(t, err, fault.Finding, c.want)
-			if v != (Verdict{}) || id != "" {
+			if !reflect.DeepEqual(v, Verdict{}) || id != "" {
 				t.Errorf("refused, but gave %+v of %q", v, id)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -33,6 +34,9 @@ const (
 	uriEntry  = "urn:ultrafast:entry"
 )
 
+// MaxRequired bounds the required checks of one verdict.
+const MaxRequired = 200
+
 // Verdict is the judgement on one image.
 type Verdict struct {
 	// Entry is the digest of the validate entry that holds the checks.
@@ -41,7 +45,10 @@ type Verdict struct {
 	Image, Tree state.Digest
 	// Policy is the digest of the rules that were applied.
 	Policy state.Digest
-	Passed bool
+	// Required are the ids of the checks that must have passed under the policy,
+	// sorted, at most [MaxRequired]; none stands for all that the entry has.
+	Required []string
+	Passed   bool
 	// Verifier is a URI that names who judged.
 	Verifier string
 	// Time is when it was judged; written in UTC to the second.
@@ -79,6 +86,8 @@ type predicate struct {
 	SLSAVersion        string     `json:"slsaVersion"`
 	// Tree is an extension field, named <vendor>_<field> as SLSA asks.
 	Tree digestSet `json:"ultrafast_tree"`
+	// Required is one too.
+	Required []string `json:"ultrafast_required,omitempty"`
 }
 
 // Statement returns the verdict as an in-toto statement in canonical form: equal
@@ -100,6 +109,7 @@ func (v Verdict) Statement() ([]byte, error) {
 			VerifiedLevels:     []string{levelFailed},
 			SLSAVersion:        slsaVersion,
 			Tree:               hexOf(v.Tree),
+			Required:           v.Required,
 		},
 	}
 	s.Predicate.Verifier.ID = v.Verifier
@@ -154,7 +164,7 @@ func parseVerdict(payload []byte) (Verdict, error) {
 	}
 	v := Verdict{
 		Entry: digestFrom(p.InputAttestations[0].Digest), Image: digestFrom(s.Subject[0].Digest),
-		Tree: digestFrom(p.Tree), Policy: digestFrom(p.Policy.Digest),
+		Tree: digestFrom(p.Tree), Policy: digestFrom(p.Policy.Digest), Required: p.Required,
 		Passed: p.VerificationResult == resultPassed, Verifier: p.Verifier.ID, Time: at.UTC(),
 	}
 	if want := uriImage + string(v.Image); p.ResourceURI != want {
@@ -173,6 +183,12 @@ func (v Verdict) check() error {
 		}
 	}
 	switch {
+	case len(v.Required) > MaxRequired:
+		return fmt.Errorf("%d checks are required; at most %d are read", len(v.Required), MaxRequired)
+	case slices.Contains(v.Required, ""):
+		return errors.New("a required check has no id")
+	case !slices.IsSorted(v.Required):
+		return errors.New("required checks are out of order")
 	case v.Verifier == "":
 		return errors.New("verifier is not named")
 	case v.Time.IsZero():

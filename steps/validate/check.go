@@ -53,7 +53,7 @@ func Checks() []Check {
 		},
 		{
 			ID: "graceful-shutdown", Severity: finding.Critical, Needs: Running, run: gracefulShutdown,
-			Doc: "The service gets SIGTERM under load: every request it had accepted is answered and it ends in time with exit code 0.",
+			Doc: "The service gets SIGTERM under load: every request it had accepted is answered with 200 and it ends in time with exit code 0.",
 		},
 	}
 }

@@ -43,7 +43,8 @@ const (
 // request is lost, and none may be, when the service had accepted it and gave no
 // full answer:
 //
-//   - A request that was begun before SIGTERM is lost if anything is amiss with it.
+//   - A request that was begun before SIGTERM is lost if anything is amiss with it;
+//     an answer other than 200 is, for the path answered 200 until then.
 //     To have such requests at the very moment of the stop, some are held: their
 //     header is sent, and later requests were answered, so the service has taken
 //     them; one byte of the body is kept back until after the stop, so it cannot
@@ -125,6 +126,9 @@ func (l *load) request(ctx context.Context, client *http.Client) bool {
 	response, err := client.Do(request)
 	if err == nil {
 		if err = drain(response); err == nil {
+			if !l.stopped {
+				return l.answerAccepted(response.StatusCode)
+			}
 			l.answer(response.StatusCode)
 			return true
 		}
@@ -164,6 +168,17 @@ func (l *load) answer(status int) {
 	}
 }
 
+// answerAccepted takes the answer to a request that was begun before the stop and
+// reports whether it is one.
+func (l *load) answerAccepted(status int) bool {
+	if status != http.StatusOK {
+		l.lose(fmt.Sprintf("request begun before the stop: answered %d, not 200", status))
+		return false
+	}
+	l.answer(status)
+	return true
+}
+
 func (l *load) lose(why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -200,8 +215,12 @@ func (l *load) hold(ctx context.Context, used bool) (_ held, err error) {
 		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", l.path, l.in.address); err != nil {
 			return held{}, err
 		}
-		if _, err := h.answer(); err != nil {
+		status, err := h.answer()
+		if err != nil {
 			return held{}, err
+		}
+		if status != http.StatusOK {
+			return held{}, fmt.Errorf("answered %d, not 200", status)
 		}
 	}
 	_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nContent-Length: 2\r\n\r\n.", l.path, l.in.address)
@@ -227,5 +246,5 @@ func (l *load) finish(h held) {
 		l.lose("request begun before the stop: " + rootCause(err))
 		return
 	}
-	l.answer(status)
+	l.answerAccepted(status)
 }

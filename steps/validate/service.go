@@ -109,7 +109,9 @@ func (s *subject) spec(name string, image *openImage, env sandbox.Environment, p
 	}
 	mount := sandbox.Mount{Kind: sandbox.ReadOnly, Source: image.root, Target: "/image"}
 	root := env.Path(name, mount)
-	spec.Mounts, spec.Dir = []sandbox.Mount{mount}, path.Join(root, cfg.WorkingDir)
+	temp := sandbox.Mount{Kind: sandbox.Scratch, Target: "/tmp"}
+	spec.Mounts, spec.Dir = []sandbox.Mount{mount, temp}, path.Join(root, cfg.WorkingDir)
+	spec.Env = append(spec.Env, "TMPDIR="+env.Path(name, temp))
 	if len(argv) > 0 && strings.HasPrefix(argv[0], "/") {
 		spec.Argv = append([]string{path.Join(root, argv[0])}, argv[1:]...)
 	}

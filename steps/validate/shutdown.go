@@ -62,7 +62,7 @@ func (in *instance) stopUnderLoad(ctx context.Context, l *load, timeout time.Dur
 	requests := make([]held, heldRequests)
 	for i := range requests {
 		if requests[i], err = l.hold(ctx, i%2 == 1); err != nil {
-			return e, "connect to the healthy service: " + rootCause(err), nil
+			return e, "send a request to the healthy service: " + rootCause(err), nil
 		}
 		defer requests[i].Close()
 	}
@@ -137,7 +137,7 @@ func (e ending) opinion(service Service) opinion {
 	l := e.load
 	evidence := []string{
 		fmt.Sprintf("SIGTERM under the load of %d workers after %d answered requests, with %d begun and held", loadWorkers, loadFirst, heldRequests),
-		fmt.Sprintf("%d requests answered, %d of them not with 200, %d lost", l.answered.Load(), l.notOK.Load(), l.failed),
+		fmt.Sprintf("%d requests answered, %d of them, begun after SIGTERM, not with 200; %d lost", l.answered.Load(), l.notOK.Load(), l.failed),
 		fmt.Sprintf("%d requests begun after SIGTERM were turned away without a byte, as they may be", l.turnedAway.Load()),
 		fmt.Sprintf("%s, %s after SIGTERM", e.in.status, e.after.Round(time.Millisecond)),
 	}

@@ -15,11 +15,16 @@ import (
 // Sign signs the verdict of the state's latest validate entry with key, in the
 // name of verifier, a URI, at the time now. Before it does, it verifies the chain,
 // that the entry passed and judges exactly the tree and image of the latest
-// cleanroom-test entry, and every byte of every artifact that the chain claims. It
-// runs nothing. The signature is evidence for the validate entry; keeping it is the
+// cleanroom-test entry, that both have evidence of a run, that every check which the
+// entry's policy requires is claimed and borne out by what it saw, and every byte of
+// every artifact that the chain claims. It runs nothing. The signature is evidence for the validate entry; keeping it is the
 // caller's part.
 func Sign(ctx context.Context, in state.State, blobs state.Blobs, key attest.PrivateKey, now time.Time, verifier string) (state.Evidence, error) {
 	link, err := attest.Judged(in)
+	if err != nil {
+		return state.Evidence{}, fault.Wrap(err, fault.Finding, "", "sign the verdict")
+	}
+	rules, err := reached(ctx, in, link, blobs)
 	if err != nil {
 		return state.Evidence{}, fault.Wrap(err, fault.Finding, "", "sign the verdict")
 	}
@@ -29,7 +34,7 @@ func Sign(ctx context.Context, in state.State, blobs state.Blobs, key attest.Pri
 	claim := link.Entry.Validate
 	payload, err := attest.Verdict{
 		Entry: link.Digest, Image: claim.Image, Tree: claim.Tree, Policy: claim.Policy,
-		Passed: true, Verifier: verifier, Time: now,
+		Required: required(rules), Passed: true, Verifier: verifier, Time: now,
 	}.Statement()
 	if err != nil {
 		return state.Evidence{}, fault.Wrap(err, fault.Usage, "name the verifier, for example by a URL", "sign the verdict")

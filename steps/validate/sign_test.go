@@ -2,6 +2,7 @@ package validate_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -38,13 +39,58 @@ func (l *lab) judged(t *testing.T, spoil func(e *state.Entry)) state.State {
 	built := l.state(t)
 	claim := l.built.Cleanroom
 	entry := state.Entry{
-		Phase: phase.Validate, Outcome: state.Passed, Checks: []state.Check{{Name: "nonroot", Outcome: state.Passed}},
+		Phase: phase.Validate, Outcome: state.Passed,
 		Validate: &state.Validate{Tree: claim.Tree, Image: claim.Image, Policy: policy.Policy{}.Digest()},
+	}
+	for _, c := range validate.Checks() {
+		entry.Checks = append(entry.Checks, state.Check{Name: c.ID, Outcome: state.Passed})
 	}
 	if spoil != nil {
 		spoil(&entry)
 	}
-	return chain(t, built, entry)
+	in := chain(t, built, entry)
+	l.witness(t, in, nil, nil)
+	return in
+}
+
+// witness gives the latest validate entry and the cleanroom-test entry before it
+// evidence of a run, in which every check saw what is claimed unless spoil says else.
+func (l *lab) witness(t *testing.T, in state.State, required []string, spoil func(reports []validate.Report) []validate.Report) {
+	t.Helper()
+	var reports []validate.Report
+	for _, c := range in[len(in)-1].Entry.Checks {
+		reports = append(reports, validate.Report{ID: c.Name, Outcome: c.Outcome, Evidence: []string{"seen"}, Reason: "told"})
+	}
+	if spoil != nil {
+		reports = spoil(reports)
+	}
+	b, err := json.Marshal(map[string]any{"schema": 1, "required": required, "checks": reports})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := state.WriteBlob(t.Context(), l.blobs, validate.ArtifactChecks, state.MediaTypeJSON, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range in {
+		in[i].Evidence = []state.Evidence{{Subject: in[i].Digest, Kind: state.KindRun}}
+	}
+	in[len(in)-1].Evidence[0].Artifacts = []state.Artifact{a}
+}
+
+// lie is a case of a verdict that nobody reached: required is the policy, claimed
+// replaces the checks of the claim.
+func lie(required []string, claimed []state.Check, spoil func(reports []validate.Report) []validate.Report) func(*testing.T, *lab, state.State) state.State {
+	return func(t *testing.T, l *lab, s state.State) state.State {
+		entry := s[2].Entry
+		entry.Validate.Policy = policy.Policy{Required: required}.Digest()
+		if claimed != nil {
+			entry.Checks = claimed
+		}
+		s = chain(t, s[:2:2], entry)
+		l.witness(t, s, required, spoil)
+		return s
+	}
 }
 
 // The whole way of a verdict: judged by doing, signed apart, believed by deploy.
@@ -57,6 +103,10 @@ func TestSign(t *testing.T) {
 		t.Fatal(err)
 	}
 	in = chain(t, in, res.Entry)
+	in[1].Evidence = []state.Evidence{{Subject: in[1].Digest, Kind: state.KindRun}}
+	run := res.Evidence
+	run.Subject, run.Kind = in[2].Digest, state.KindRun // as the pipeline does
+	in[2].Evidence = []state.Evidence{run}
 	ev, err := validate.Sign(t.Context(), in, l.blobs, k, judgedAt, verifier)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +114,7 @@ func TestSign(t *testing.T) {
 	if ev.Kind != state.KindSignature || ev.Subject != in.Head() || ev.Facts["key.id"] != k.Public().ID() || strings.Contains(ev.Summary, "PRIVATE") {
 		t.Errorf("evidence %+v", ev)
 	}
-	in[len(in)-1].Evidence = []state.Evidence{res.Evidence, ev}
+	in[len(in)-1].Evidence = []state.Evidence{run, ev}
 	v, id, err := attest.VerifyVerdict(t.Context(), in, l.blobs, []attest.PublicKey{k.Public()}, policy.Policy{}.Digest())
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +153,37 @@ func TestSignRefuses(t *testing.T) {
 			damage(t, l.blobs, a)
 			return s
 		}, kind: fault.Finding, want: `"image/layer/0"`},
+		"one check only": {state: lie(nil, []state.Check{{Name: "nonroot", Outcome: state.Passed}}, nil), kind: fault.Finding, want: "no check graceful-shutdown"},
+		"no checks":      {state: lie(nil, []state.Check{}, nil), kind: fault.Finding, want: "no check"},
+		"nothing to prove": {state: lie([]string{"nonroot"}, []state.Check{{Name: "nonroot", Outcome: state.NotApplicable}}, nil),
+			kind: fault.Finding, want: "no check passed"},
+		"required check failed": {state: lie([]string{"nonroot"}, []state.Check{{Name: "nonroot", Outcome: state.Failed}}, nil),
+			kind: fault.Finding, want: "check nonroot is failed"},
+		"required check unknown": {state: lie([]string{"nonroot"}, []state.Check{{Name: "nonroot", Outcome: state.Unknown}}, nil),
+			kind: fault.Finding, want: "check nonroot is unknown"},
+		"unknown requirement": {state: lie([]string{"nonrot"}, nil, nil), kind: fault.Usage, want: "unknown check"},
+		"seen otherwise": {state: lie(nil, nil, func(r []validate.Report) []validate.Report { r[0].Outcome = state.Failed; return r }),
+			kind: fault.Finding, want: "the evidence says failed"},
+		"seen less": {state: lie(nil, nil, func(r []validate.Report) []validate.Report { return r[1:] }),
+			kind: fault.Finding, want: "5 checks are claimed, but the evidence has 4"},
+		"seen another": {state: lie(nil, nil, func(r []validate.Report) []validate.Report { r[0].ID = "x"; return r }),
+			kind: fault.Finding, want: "the evidence does not have it"},
+		"passed on nothing": {state: lie(nil, nil, func(r []validate.Report) []validate.Report { r[0].Evidence = nil; return r }),
+			kind: fault.Finding, want: "what was seen"},
+		"no reason": {state: lie([]string{"nonroot"}, []state.Check{{Name: "nonroot", Outcome: state.NotApplicable}, {Name: "tests-passed", Outcome: state.Passed}},
+			func(r []validate.Report) []validate.Report { r[0].Reason = ""; return r }), kind: fault.Finding, want: "does not say why"},
+		"another policy": {state: func(t *testing.T, l *lab, s state.State) state.State {
+			l.witness(t, s, []string{"nonroot"}, nil)
+			return s
+		}, kind: fault.Finding, want: "judged under policy"},
+		"never run": {state: func(_ *testing.T, _ *lab, s state.State) state.State { s[2].Evidence = nil; return s },
+			kind: fault.Finding, want: "the validate entry has no evidence of a run"},
+		"run for another": {state: func(_ *testing.T, _ *lab, s state.State) state.State { s[2].Evidence[0].Subject = other; return s },
+			kind: fault.Finding, want: "the validate entry has no evidence of a run"},
+		"no report": {state: func(_ *testing.T, _ *lab, s state.State) state.State { s[2].Evidence[0].Artifacts = nil; return s },
+			kind: fault.Finding, want: `no artifact "checks"`},
+		"never built": {state: func(_ *testing.T, _ *lab, s state.State) state.State { s[1].Evidence = nil; return s },
+			kind: fault.Finding, want: "the cleanroom-test entry has no evidence"},
 		"no key":      {key: attest.PrivateKey{}, verifier: verifier, kind: fault.Usage, want: "no key"},
 		"no verifier": {verifier: "-", kind: fault.Usage, want: "verifier is not named"},
 	} {

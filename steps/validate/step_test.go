@@ -1,6 +1,7 @@
 package validate_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -98,6 +99,7 @@ var fixtures = map[string]map[string]fixture{
 		"lame duck":    {change: mode("lingering"), want: state.Passed},
 		"bad":          {change: mode("abrupt"), want: state.Failed, what: "accepted requests were lost"},
 		"closes all":   {change: mode("closing"), want: state.Failed, what: "accepted requests were lost"},
+		"answers 500":  {change: mode("sorry"), want: state.Failed, what: "accepted requests were lost"},
 		"wrong code":   {change: mode("failing"), want: state.Failed, what: "exit code 3"},
 		"no handler":   {change: mode("deadly"), want: state.Failed},
 		"never ends":   {change: mode("stubborn"), want: state.Failed, what: "still ran 2s after SIGTERM"},
@@ -106,6 +108,45 @@ var fixtures = map[string]map[string]fixture{
 		"no image":     {change: noImage, want: state.Unknown, what: "there is no image"},
 	},
 }
+
+// Where the root is the host's, what a service keeps for a moment goes where the
+// environment is, which removes it.
+func TestServiceHasATemporaryDirectory(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	var seen []string
+	l.back.Started = func(spec sandbox.ContainerSpec) {
+		for _, v := range spec.Env {
+			if dir, ok := strings.CutPrefix(v, "TMPDIR="); ok && len(spec.Mounts) == 2 && spec.Mounts[1].Kind == sandbox.Scratch {
+				seen = append(seen, dir)
+			}
+		}
+	}
+	if _, err := l.run(t, l.state(t)); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 2 || seen[0] == "/tmp" {
+		t.Errorf("temporary directories %q", seen)
+	}
+}
+
+// What a killed run left behind is removed before the next begins.
+func TestRunCollectsFirst(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	back := &collecting{Backend: l.back}
+	l.step.Backend = back
+	if _, err := l.run(t, l.state(t)); err != nil || back.times != 1 {
+		t.Errorf("collected %d times: %v", back.times, err)
+	}
+}
+
+type collecting struct {
+	sandbox.Backend
+	times int
+}
+
+func (c *collecting) GC(context.Context) ([]string, error) { c.times++; return nil, nil }
 
 func noImage(l *lab) {
 	l.spoil = func(l *lab) { l.built.Artifacts, l.built.Cleanroom.Image = nil, "" }

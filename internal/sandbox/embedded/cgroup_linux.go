@@ -391,12 +391,12 @@ func removeGroups(ctx context.Context, paths []string) error {
 }
 
 func removeGroup(path string) error {
-	if err := unix.Rmdir(path); err == nil || errors.Is(err, unix.ENOENT) {
+	if err := unix.Rmdir(path); err == nil || gone(err) {
 		return nil
 	}
 	killGroup(path)
 	below, err := os.ReadDir(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !gone(err) {
 		return err
 	}
 	for _, d := range below {
@@ -406,10 +406,16 @@ func removeGroup(path string) error {
 			}
 		}
 	}
-	if err := unix.Rmdir(path); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := unix.Rmdir(path); err != nil && !gone(err) {
 		return &os.PathError{Op: "rmdir", Path: path, Err: err}
 	}
 	return nil
+}
+
+// gone reports whether err says that somebody else removed the group: the kernel
+// answers ENODEV for one that is removed while it is looked at.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }
 
 // killGroup kills the members of one group.

@@ -5,10 +5,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -32,7 +34,15 @@ func main() {
 		os.Exit(1)
 	}
 	answers := 0
+	var stopping atomic.Bool
 	server := &http.Server{ReadHeaderTimeout: 3 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if mode == "sorry" {
+			io.Copy(io.Discard, r.Body) // what was accepted is not done before it is there
+			if stopping.Load() {
+				w.WriteHeader(http.StatusInternalServerError)
+				return
+			}
+		}
 		w.WriteHeader(status)
 		fmt.Fprintln(w, "here")
 		if answers++; mode == "tired" && answers == 50 {
@@ -45,6 +55,7 @@ func main() {
 	}
 	go server.Serve(listener)
 	<-told
+	stopping.Store(true)
 	stop(mode, server)
 }
 
