@@ -8,7 +8,7 @@ LDFLAGS    := -s -w -buildid=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install lint test demo fuzz bench-start clean
+.PHONY: help build install doors lint test demo fuzz bench-start bench-graph clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ install: ## install the binaries into the directory of go install
 	@for d in $(DOORS); do $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o "$$($(GO) env GOPATH)/bin/ultrafast-$$d" ./actions/$$d || exit 1; done
 	@$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o "$$($(GO) env GOPATH)/bin/ultrafast" ./actions/ultrafast
 
+doors: ## write action.yml, gitlab.yml, tekton.yaml, README tables and schema from the doors
+	$(GO) test ./actions/ultrafast -run TestDoors -update
+
 lint: ## formatting, vet on three systems, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "run gofmt -w on:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
@@ -32,8 +35,8 @@ lint: ## formatting, vet on three systems, staticcheck
 test: ## everything that CI checks; sets up what it needs and stops what it starts
 	@.ci/setup
 	@$(MAKE) --no-print-directory lint
-	@if command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1; then \
-	  CGO_ENABLED=1 $(GO) test -race -timeout 15m ./... ; \
+	@if command -v gcc >/dev/null 2>&1; then CGO_ENABLED=1 CC=gcc $(GO) test -race -timeout 15m ./... ; \
+	elif command -v clang >/dev/null 2>&1; then CGO_ENABLED=1 CC=clang $(GO) test -race -timeout 15m ./... ; \
 	else $(GO) test -timeout 15m ./... ; fi
 	@$(MAKE) --no-print-directory demo
 

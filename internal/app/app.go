@@ -26,15 +26,17 @@ import (
 
 	"github.com/ultrafast-ci/ultrafast/internal/config"
 	"github.com/ultrafast-ci/ultrafast/internal/platform"
+	"github.com/ultrafast-ci/ultrafast/internal/report"
 	"github.com/ultrafast-ci/ultrafast/internal/terminal"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
-	"github.com/ultrafast-ci/ultrafast/steps/finding"
 )
 
 // OS is what a process gets from its operating system.
 type OS struct {
-	Args           []string
-	Lookup         func(string) (string, bool)
+	Args   []string
+	Lookup func(string) (string, bool)
+	// Environ lists the environment as "NAME=value"; nil for nothing.
+	Environ        func() []string
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	// Dir is the working directory, absolute.
@@ -50,7 +52,7 @@ func System() OS {
 		dir = "."
 	}
 	return OS{
-		Args: os.Args[1:], Lookup: os.LookupEnv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Args: os.Args[1:], Lookup: os.LookupEnv, Environ: os.Environ, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Dir: dir, Now: time.Now,
 	}
 }
@@ -62,20 +64,24 @@ type Door struct {
 	Description string
 	// CLI is a pointer to a struct with kong's tags that embeds [Globals].
 	CLI interface{ GlobalFlags() *Globals }
+	// KeepRoot is set where the phase needs the privileges that it was started
+	// with, in a container action too.
+	KeepRoot bool
 }
 
 // Globals are the flags that every binary has.
 type Globals struct {
-	Project  string           `short:"C" type:"path" placeholder:"DIR" help:"Directory of the project; ggen.toml is looked for here and above."`
-	Store    string           `placeholder:"URL" help:"State store, layout:DIR. Default: the store of --state, else layout:.ggen/state below the project."`
-	State    string           `placeholder:"REF" help:"Output of the phase before: <store>@sha256:<digest>."`
-	StateOut string           `type:"path" placeholder:"FILE" help:"Also write the resulting state reference to FILE."`
-	NoCache  bool             `help:"Run every phase, also when its result is in the chain."`
-	Output   string           `enum:"text,json,table" default:"text" help:"Form of the result on standard output: ${enum}."`
-	Color    string           `enum:"auto,always,never" default:"auto" help:"Colour: ${enum}."`
-	Progress string           `enum:"auto,plain,quiet" default:"auto" help:"Progress on standard error: ${enum}."`
-	LogLevel string           `enum:"debug,info,warn,error" default:"warn" help:"Log to standard error from this level on: ${enum}."`
-	Version  kong.VersionFlag `help:"Print the version and exit."`
+	Project   string           `short:"C" type:"path" placeholder:"DIR" help:"Directory of the project; ggen.toml is looked for here and above."`
+	Store     string           `placeholder:"URL" help:"State store, layout:DIR or oci://host/repository. Default: the store of --state, else layout:.ggen/state below the project."`
+	State     string           `placeholder:"REF" help:"Output of the phase before: <store>@sha256:<digest>."`
+	StateOut  string           `type:"path" placeholder:"FILE" help:"Also write the resulting state reference to FILE."`
+	ReportDir string           `type:"path" placeholder:"DIR" help:"Write the findings to DIR as SARIF, JUnit XML and GitLab reports. Default: .ggen/reports on GitHub and GitLab, nowhere else."`
+	NoCache   bool             `help:"Run every phase, also when its result is in the chain."`
+	Output    string           `enum:"text,json,table" default:"text" help:"Form of the result on standard output: ${enum}."`
+	Color     string           `enum:"auto,always,never" default:"auto" help:"Colour: ${enum}."`
+	Progress  string           `enum:"auto,plain,quiet" default:"auto" help:"Progress on standard error: ${enum}."`
+	LogLevel  string           `enum:"debug,info,warn,error" default:"warn" help:"Log to standard error from this level on: ${enum}."`
+	Version   kong.VersionFlag `help:"Print the version and exit."`
 }
 
 // GlobalFlags returns g, so that a struct which embeds Globals fits [Door].
@@ -92,6 +98,13 @@ type App struct {
 	Terminal *terminal.Terminal
 	start    time.Time
 	atEnd    []func() error
+	// result is how far a run of phases came; nil if none ran.
+	result *Result
+	// run is what is shown of this run when it has ended.
+	run        report.Report
+	projectDir string
+	// redact holds pairs of a secret and what is shown for it.
+	redact []string
 }
 
 // AtEnd has f called when the command has ended, last first.
@@ -109,33 +122,60 @@ func (a *App) end() error {
 type exited int
 
 // Main runs the command named by osys.Args and returns the exit code. It prints
-// results to Stdout and everything else to Stderr.
-func Main(door Door, osys OS) (code int) {
-	defer func() {
-		// kong ends help by calling Exit and expects not to come back.
-		if r := recover(); r != nil {
-			e, ok := r.(exited)
-			if !ok {
-				panic(r)
-			}
-			code = int(e)
-		}
-	}()
+// results to Stdout and everything else to Stderr; neither can hold a command of the
+// CI system but those that are meant.
+func Main(door Door, osys OS) (status int) {
 	ctx, stop := interruptible()
 	defer stop()
-
 	a := &App{OS: osys, Globals: door.CLI.GlobalFlags(), Tool: door.Name, start: osys.Now()}
-	a.Platform = platform.Detect(osys.Lookup, osys.Stdout)
-	command, err := a.parse(door)
+	p, err := platform.Detect(platform.Host{Lookup: osys.Lookup, Stdout: osys.Stdout, Stderr: osys.Stderr, Now: osys.Now})
+	a.Platform, a.Stdout, a.Stderr = p, p.Out(), p.Err()
+	defer func() {
+		if err := p.Flush(); err != nil && status == 0 {
+			fmt.Fprintf(osys.Stderr, "%s: %v\n", door.Name, unprinted(err))
+			status = fault.Unavailable.ExitCode()
+		}
+	}()
 	a.setUp()
 	if err == nil {
-		err = command(ctx)
+		err = p.Enter(door.KeepRoot)
+	}
+	if err == nil {
+		err = a.command(ctx, door)
+	}
+	var code exited
+	if errors.As(err, &code) {
+		return int(code)
 	}
 	err = errors.Join(err, a.end())
 	if err != nil && errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = fault.Wrap(context.Cause(ctx), fault.Interrupted, "", "stopped")
 	}
 	return a.report(err)
+}
+
+// Error makes exited an error.
+func (e exited) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// command parses the command line and runs what it says. A panic becomes an error: a
+// runtime's own message would bypass the streams, and could quote anything.
+func (a *App) command(ctx context.Context, door Door) (err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case exited: // kong ends help by calling Exit and expects not to come back
+			err = r
+		default:
+			fmt.Fprintf(a.Stderr, "%s", debug.Stack())
+			err = fault.New(fault.Internal, "", "panic: %v", r)
+		}
+	}()
+	run, err := a.parse(door)
+	a.setUp()
+	if err != nil {
+		return err
+	}
+	return run(ctx)
 }
 
 // errInterrupted is the cause of a context that a signal cancelled.
@@ -177,6 +217,7 @@ func (a *App) parse(door Door) (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.maskAll(parser.Model.Node)
 	parsed, err := parser.Parse(a.Args)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Usage, fmt.Sprintf("%s --help shows what can be written", commandOf(err, door.Name)), "command line")
@@ -196,19 +237,47 @@ func commandOf(err error, name string) string {
 	return name
 }
 
-// resolve finds the value of a flag that is not on the command line: the CI
-// system's input, then the environment. An empty value is no value.
+// resolve finds the value of a flag that is not on the command line. A list or a map
+// has one value to a line there.
 func (a *App) resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	if v, ok := a.Platform.Input(flag.Name); ok {
+	v, ok := a.given(flag.Name)
+	switch {
+	case !ok:
+		return nil, nil
+	case !strings.ContainsAny(v, "\r\n") || !flag.IsSlice() && !flag.IsMap():
 		return v, nil
 	}
-	upper := strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+	list, pairs := []any{}, map[string]any{}
+	for line := range strings.Lines(v) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		list = append(list, line)
+		key, value, found := strings.Cut(line, "=")
+		if flag.IsMap() && !found {
+			return nil, fmt.Errorf("%q is not KEY=VALUE", line)
+		}
+		pairs[key] = value
+	}
+	if flag.IsMap() {
+		return pairs, nil
+	}
+	return list, nil
+}
+
+// given returns the value of a flag that is not on the command line: the CI system's
+// input, then the environment. An empty value is no value.
+func (a *App) given(name string) (string, bool) {
+	if v, ok := a.Platform.Input(name); ok {
+		return v, true
+	}
+	upper := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 	for _, prefix := range []string{"GGEN_", "CLEANROOM_"} {
 		if v, ok := a.Lookup(prefix + upper); ok && v != "" {
-			return v, nil
+			return v, true
 		}
 	}
-	return nil, nil
+	return "", false
 }
 
 func (a *App) setUp() {
@@ -216,7 +285,7 @@ func (a *App) setUp() {
 	if err := level.UnmarshalText([]byte(a.LogLevel)); err != nil {
 		level = slog.LevelWarn // the command line was wrong; the error is on its way
 	}
-	if v, _ := a.Lookup("RUNNER_DEBUG"); v == "1" {
+	if a.Platform.Debug() {
 		level = slog.LevelDebug
 	}
 	a.Log = slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
@@ -225,30 +294,52 @@ func (a *App) setUp() {
 	})
 }
 
-// report shows err, if there is one, and returns the exit code.
+// report shows err, if there is one, and the run where the platform shows such
+// things, and returns the exit code.
 func (a *App) report(err error) int {
-	if err == nil {
-		return 0
-	}
 	var exit ExitError
 	if errors.As(err, &exit) {
 		return exit.Code
+	}
+	if err == nil {
+		a.publish(nil, 0, "")
+		return 0
 	}
 	kind, hint := fault.KindOf(err), fault.HintOf(err)
 	if kind == fault.Internal && hint == "" {
 		hint = "this is a bug in " + a.Tool + ": please report it with the command and this message"
 	}
 	if a.Output == "json" {
-		a.printJSON(map[string]any{"error": map[string]any{
-			"kind": kind.String(), "code": kind.ExitCode(), "tool": a.Tool, "message": err.Error(),
-			"hint": hint, "retryable": kind == fault.Unavailable,
-		}})
+		document := failure{Result: a.result, Error: failureError{
+			Kind: kind.String(), Code: kind.ExitCode(), Tool: a.Tool, Message: err.Error(), Hint: hint, Retryable: kind == fault.Unavailable,
+		}}
+		if err := a.PrintJSON(document); err != nil {
+			a.Log.Error("write result", "error", err)
+		}
 	}
-	a.Terminal.Failure(a.Tool+": "+err.Error(), hint)
-	if a.Platform.Name() != "local" {
-		a.Platform.Annotate(finding.Finding{Rule: a.Tool, Severity: finding.High, What: err.Error(), Fix: hint})
+	a.publish(err, kind, hint)
+	message := err.Error()
+	if a.result != nil && len(a.result.Findings) > 0 {
+		message, _, _ = strings.Cut(message, "\n") // the findings have told the rest
 	}
+	a.Terminal.Failure(a.Tool+": "+message, hint)
 	return kind.ExitCode()
+}
+
+// failure is what a command that failed prints as JSON: the error, and how far a
+// run of phases came.
+type failure struct {
+	Error failureError `json:"error"`
+	*Result
+}
+
+type failureError struct {
+	Kind      string `json:"kind"`
+	Code      int    `json:"code"`
+	Tool      string `json:"tool"`
+	Message   string `json:"message"`
+	Hint      string `json:"hint"`
+	Retryable bool   `json:"retryable"`
 }
 
 // ExitError ends the process with a code of another process, silently.
@@ -264,7 +355,11 @@ func (a *App) LoadProject() (*config.Project, error) {
 	if a.Project != "" {
 		dir = a.Project
 	}
-	return config.LoadOrDefault(dir, config.Lookup(a.Lookup))
+	project, err := config.LoadOrDefault(dir, config.Lookup(a.Lookup))
+	if err == nil {
+		a.projectDir = project.Dir
+	}
+	return project, err
 }
 
 // Abs returns path made absolute from the working directory.
@@ -301,16 +396,26 @@ func Version() string {
 // maxFile bounds the files that [App.ReadFile] reads, in bytes.
 const maxFile = 256 << 20
 
-// ReadFile reads a file that the user named; a missing one is a mistake of the call.
-func (a *App) ReadFile(what, path string) (_ []byte, err error) {
-	doing := "read " + what
+// OpenFile opens a file that the user named, to be closed by the caller; a missing
+// one is a mistake of the call.
+func (a *App) OpenFile(what, path string) (*os.File, error) {
 	f, err := os.Open(a.Abs(path))
 	if err != nil {
 		kind := fault.Unavailable
 		if errors.Is(err, fs.ErrNotExist) {
 			kind = fault.Usage
 		}
-		return nil, fault.Wrap(err, kind, "name a file that can be read", doing)
+		return nil, fault.Wrap(err, kind, "name a file that can be read", "read "+what)
+	}
+	return f, nil
+}
+
+// ReadFile reads a file that the user named, as [App.OpenFile] does.
+func (a *App) ReadFile(what, path string) (_ []byte, err error) {
+	doing := "read " + what
+	f, err := a.OpenFile(what, path)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))

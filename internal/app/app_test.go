@@ -109,6 +109,23 @@ func TestJSONError(t *testing.T) {
 	}
 }
 
+// full is a stream that takes nothing, like a full disk.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+func TestUnprintedResult(t *testing.T) {
+	t.Parallel()
+	var stderr bytes.Buffer
+	code := app.Main(app.Door{Name: "tool", Description: "A tool.", CLI: &cli{}}, app.OS{
+		Args: []string{"greet"}, Stdin: strings.NewReader(""), Stdout: full{}, Stderr: &stderr, Dir: t.TempDir(), Now: time.Now,
+		Lookup: func(string) (string, bool) { return "", false },
+	})
+	if code != 3 || !strings.Contains(stderr.String(), "write the result") {
+		t.Errorf("code %d, %s", code, stderr.String())
+	}
+}
+
 func TestPrecedence(t *testing.T) {
 	t.Parallel()
 	github := func(more map[string]string) map[string]string {
@@ -144,8 +161,8 @@ func TestAnnotation(t *testing.T) {
 	if err := os.WriteFile(output, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, stdout, _ := run(t, map[string]string{"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": output}, "fail", "finding")
-	if !strings.Contains(stdout, "::error title=tool::it is broken%0Amend it") {
-		t.Errorf("%s", stdout)
+	_, stdout, stderr := run(t, map[string]string{"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": output}, "fail", "finding")
+	if !strings.Contains(stderr, "::error title=tool::it is broken%0Amend it\n") || stdout != "" {
+		t.Errorf("stdout %s\nstderr %s", stdout, stderr)
 	}
 }

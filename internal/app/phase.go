@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/ultrafast-ci/ultrafast/internal/pipeline"
+	"github.com/ultrafast-ci/ultrafast/internal/report"
 	"github.com/ultrafast-ci/ultrafast/internal/store"
 	"github.com/ultrafast-ci/ultrafast/internal/terminal"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -20,7 +22,7 @@ import (
 
 // Chain is a state and the store that it lies in.
 type Chain struct {
-	Store *store.Layout
+	Store *store.Store
 	State state.State
 }
 
@@ -44,10 +46,11 @@ func (a *App) OpenChain(ctx context.Context, base string) (*Chain, error) {
 	if url == "" {
 		url = "layout:" + filepath.Join(".ggen", "state")
 	}
-	s, err := store.Open(ctx, url, base)
+	s, err := store.Open(ctx, url, base, store.WithCredentials(registryCredentials(a.Lookup)))
 	if err != nil {
 		return nil, err
 	}
+	a.AtEnd(s.Close)
 	if ref.Head == "" {
 		return &Chain{Store: s}, nil
 	}
@@ -61,7 +64,6 @@ type Result struct {
 	Outcome  state.Outcome     `json:"outcome"`
 	Phases   []PhaseResult     `json:"phases"`
 	Findings []finding.Finding `json:"findings,omitempty"`
-	Facts    map[string]string `json:"facts,omitempty"`
 }
 
 // PhaseResult is one phase in a [Result].
@@ -96,15 +98,14 @@ func (a *App) RunSteps(ctx context.Context, chain *Chain, run Run, steps ...pipe
 	runner := &pipeline.Runner{
 		Store: chain.Store, Version: Version(), Code: code, Scope: a.Platform.Name(),
 		Producer: state.Producer{Platform: a.Platform.Name()},
-		NoCache:  a.NoCache, From: run.From, Observer: observer{a}, Now: a.Now, After: run.After, Log: a.Log,
+		NoCache:  a.NoCache, From: run.From, Observer: observer{a, new(func())}, Now: a.Now, After: run.After, Log: a.Log,
 	}
 	result, reports, err := runner.Run(ctx, chain.State, steps...)
 	chain.State = result
 	if len(result) > 0 {
 		err = errors.Join(err, a.handOn(chain))
 	}
-	a.show(chain, reports, run, err)
-	return err
+	return errors.Join(err, a.show(chain, reports, run, err))
 }
 
 // handOn passes the state reference to whoever comes next.
@@ -113,23 +114,25 @@ func (a *App) handOn(chain *Chain) error {
 	if len(ref) > state.MaxRef {
 		return fault.New(fault.Usage, "use a shorter store path", "state reference has %d bytes; at most %d are allowed", len(ref), state.MaxRef)
 	}
-	if err := a.Platform.Output("state", ref); err != nil {
+	if err := errors.Join(a.Platform.Output("state", ref), a.Platform.Subject(ref)); err != nil {
 		return err
 	}
 	if a.StateOut == "" {
 		return nil
 	}
-	if err := os.WriteFile(a.StateOut, []byte(ref+"\n"), 0o644); err != nil {
+	// No line break: Tekton hands it on as part of the value.
+	if err := os.WriteFile(a.StateOut, []byte(ref), 0o644); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "name a file that can be written", "write --state-out")
 	}
 	return nil
 }
 
-func (a *App) show(chain *Chain, reports []pipeline.Report, run Run, err error) {
+func (a *App) show(chain *Chain, reports []pipeline.Report, run Run, err error) error {
 	outcome, verdict := state.Passed, run.Verdict
 	if err != nil {
 		outcome, verdict = state.Failed, run.Failed
 	}
+	a.run.Verdict = verdict
 	result := Result{Outcome: outcome}
 	if len(chain.State) > 0 {
 		result.State = chain.Ref()
@@ -141,29 +144,36 @@ func (a *App) show(chain *Chain, reports []pipeline.Report, run Run, err error) 
 			Phase: r.Phase, Digest: r.Link.Digest, Outcome: r.Outcome, Cached: r.Cached,
 			Seconds: r.Duration.Seconds(), Summary: r.Summary,
 		})
+		a.run.Phases = append(a.run.Phases, report.Phase{
+			Name: r.Phase, Outcome: r.Outcome, Cached: r.Cached, Duration: r.Duration, Summary: r.Summary, Checks: r.Link.Entry.Checks,
+		})
 		for _, ev := range r.Link.Evidence {
 			result.Findings = append(result.Findings, ev.Findings...)
 		}
 	}
 	for _, f := range result.Findings {
-		a.Terminal.Finding(f)
-		a.Platform.Annotate(f)
+		a.Note(f)
 	}
-	if a.Output == "json" && err == nil {
-		a.printJSON(result)
-	}
+	a.result = &result
 	var below [][2]string
 	if run.Below != nil && err == nil {
 		below = run.Below()
 	}
 	below = append(below, isolation(reports)...)
+	a.run.Facts, a.run.State = below, result.State
 	if result.State != "" {
 		below = append(below, [2]string{"state", result.State})
 	}
 	a.Terminal.Final(err == nil, verdict, a.Now().Sub(a.start), rows, below)
-	if a.Output != "json" && err == nil && result.State != "" && a.Platform.Name() == "local" {
-		fmt.Fprintln(a.Stdout, result.State)
+	switch {
+	case err != nil:
+		return nil // what failed and how far it came is one document; see [App.report]
+	case a.Output == "json":
+		return a.PrintJSON(result)
+	case result.State != "":
+		_, err = fmt.Fprintln(a.Stdout, result.State)
 	}
+	return unprinted(err)
 }
 
 // isolation says in what isolation phases ran code, and why not in full: never
@@ -171,7 +181,8 @@ func (a *App) show(chain *Chain, reports []pipeline.Report, run Run, err error) 
 func isolation(reports []pipeline.Report) [][2]string {
 	var lines [][2]string
 	for _, r := range reports {
-		for _, ev := range r.Link.Evidence {
+		// The newest counts: a phase may have run more than once with the same result.
+		for _, ev := range slices.Backward(r.Link.Evidence) {
 			level := ev.Facts["isolation.level"]
 			if ev.Kind != state.KindRun || level == "" {
 				continue
@@ -195,11 +206,18 @@ func row(r pipeline.Report) terminal.Row {
 }
 
 // observer writes a progress line for each phase that ended.
-type observer struct{ app *App }
+type observer struct {
+	app *App
+	end *func() // ends the group of the phase that runs
+}
 
-func (observer) Started(phase.Name) {}
+func (o observer) Started(name phase.Name) { *o.end = o.app.Platform.Group(string(name)) }
 
-func (o observer) Done(r pipeline.Report) { o.app.Terminal.PhaseDone(row(r)) }
+// Done closes the group before it says how the phase ended, so that this is seen.
+func (o observer) Done(r pipeline.Report) {
+	(*o.end)()
+	o.app.Terminal.PhaseDone(row(r))
+}
 
 // ProgressOf returns a function that writes progress lines for a phase.
 func (a *App) ProgressOf(name phase.Name) func(string) {
@@ -230,13 +248,13 @@ func (a *App) PrintJSON(v any) error {
 	enc := json.NewEncoder(a.Stdout)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	return unprinted(enc.Encode(v))
 }
 
-func (a *App) printJSON(v any) {
-	if err := a.PrintJSON(v); err != nil {
-		a.Log.Error("write result", "error", err)
-	}
+// unprinted gives a result that could not be written its kind: whoever waits for
+// it must not take silence for success.
+func unprinted(err error) error {
+	return fault.Wrap(err, fault.Unavailable, "check where standard output goes: a full disk, or a reader that ended", "write the result")
 }
 
 // HandOn passes the state reference on and prints it.
@@ -248,5 +266,5 @@ func (a *App) HandOn(chain *Chain) error {
 		return a.PrintJSON(Result{State: chain.Ref(), Outcome: state.Passed, Phases: []PhaseResult{}})
 	}
 	_, err := fmt.Fprintln(a.Stdout, chain.Ref())
-	return err
+	return unprinted(err)
 }

@@ -96,6 +96,7 @@ var importers = map[string][]string{
 	"github.com/alecthomas/kong":                        {"internal/app"},
 	"github.com/google/go-containerregistry":            {"internal/oci", "images"},
 	"github.com/klauspost/compress":                     {"internal/oci"},
+	"github.com/piprate/json-gold":                      {"internal/graph/jsonld"},
 	"github.com/knakk/rdf":                              {"internal/graph"},
 	"github.com/goccy/go-yaml":                          {"internal/document"},
 	"github.com/pelletier/go-toml":                      {"internal/document"},
@@ -106,6 +107,7 @@ var importers = map[string][]string{
 	"github.com/landlock-lsm/go-landlock":               {"internal/sandbox/embedded"},
 	"golang.org/x/sys":                                  {"internal/sandbox", "internal/router", "internal/supervisor", "internal/target/local"},
 	"golang.org/x/term":                                 {"internal/terminal"},
+	"golang.org/x/crypto/x509roots":                     {"images"},
 	"github.com/rogpeppe/go-internal":                   {"internal/app/apptest", "actions"},
 }
 
@@ -189,6 +191,9 @@ func checkFile(name string, file *ast.File) []string {
 		local := path.Base(target)
 		if spec.Name != nil {
 			local = spec.Name.Name
+		}
+		if local == "." {
+			broken = append(broken, fmt.Sprintf("%s: imports %s into its own names, where no rule sees its calls", name, target))
 		}
 		imported[local] = target
 		if why := checkImport(dir, from, target, isTest); why != "" {

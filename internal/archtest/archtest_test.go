@@ -71,6 +71,7 @@ func TestRules(t *testing.T) {
 		{"room imports example", "internal/app/x.go", imports(m + "examples/demo"), "nothing may import it"},
 		{"room imports archtest", "steps/market/x.go", imports(m + "internal/archtest"), "nothing may import it"},
 		{"no room", "internal/util/x.go", "", "is in no room"},
+		{"dot import", "steps/market/x.go", "import . \"fmt\"\nvar _ = Println", "into its own names"},
 		{"test may join", "steps/market/x_test.go", imports(m + "internal/registry"), ""},
 		{"test may not add a library", "steps/market/x_test.go", imports("github.com/stretchr/testify/require"), "not in the list"},
 	}

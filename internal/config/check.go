@@ -107,6 +107,12 @@ func (p *Project) checkNumbers(add func(error)) {
 		notMoreThan  string
 		ceilingValue float64
 	}{
+		{setting: "query.max_rows", value: float64(p.Query.MaxRows), least: 1, most: 1 << 30},
+		{setting: "query.timeout_seconds", value: float64(p.Query.TimeoutSeconds), least: 1, most: day},
+		{setting: "query.max_memory_mb", value: float64(p.Query.MaxMemoryMB), least: 1, most: 1 << 22},
+		{setting: "query.max_depth", value: float64(p.Query.MaxDepth), least: 1, most: 10_000},
+		{setting: "query.max_path_length", value: float64(p.Query.MaxPathLength), least: 1, most: 1 << 30},
+		{setting: "template.rdf_cache_ttl_seconds", value: float64(p.Template.RDFCacheTTLSeconds), most: 365 * day},
 		{setting: "cleanroom.memory_mb", value: float64(p.Cleanroom.MemoryMB), least: 16, most: 1 << 22, notMoreThan: "policy.max_memory_mb", ceilingValue: float64(p.Policy.MaxMemoryMB)},
 		{setting: "cleanroom.cpus", value: p.Cleanroom.CPUs, least: 0.01, most: 4096, notMoreThan: "policy.max_cpus", ceilingValue: p.Policy.MaxCPUs},
 		{setting: "cleanroom.pids", value: float64(p.Cleanroom.PIDs), least: 1, most: 1 << 22},

@@ -18,6 +18,7 @@ type Project struct {
 	// Vars are the variables of every template.
 	Vars      map[string]any
 	Generate  []Generate
+	Query     Query
 	Cleanroom Cleanroom
 	Service   Service
 	Deploy    Deploy
@@ -59,6 +60,19 @@ type Generate struct {
 	Output string `doc:"output"`
 	// Graphs are files of the project, relative to Dir.
 	Graphs []string `doc:"graphs"`
+}
+
+// Query bounds what one SPARQL query may cost, in a template or on the command
+// line.
+type Query struct {
+	MaxRows        int `doc:"max_rows"`
+	TimeoutSeconds int `doc:"timeout_seconds"`
+	MaxMemoryMB    int `doc:"max_memory_mb"`
+	// MaxDepth bounds nesting in graph files, and in queries, which have 256 levels
+	// at most.
+	MaxDepth int `doc:"max_depth"`
+	// MaxPathLength bounds the steps of a property path with * or +.
+	MaxPathLength int `doc:"max_path_length"`
 }
 
 // Cleanroom says how the tree is built, tested and packaged.
@@ -123,6 +137,7 @@ type projectFile struct {
 	Market    marketSection      `doc:"market"`
 	Vars      *map[string]any    `doc:"vars"`
 	Generate  *[]Generate        `doc:"generate"`
+	Query     *Query             `doc:"query"`
 	Cleanroom *Cleanroom         `doc:"cleanroom"`
 	Service   *Service           `doc:"service"`
 	Deploy    *Deploy            `doc:"deploy"`
@@ -142,7 +157,7 @@ type marketSection struct {
 func (p *Project) projectFile() *projectFile {
 	return &projectFile{
 		Project:  head{Name: &p.Name, Version: &p.Version, Description: &p.Description, Output: &p.Output},
-		Packages: &p.Packages, Market: marketSection{Index: &p.Market.Index}, Vars: &p.Vars, Generate: &p.Generate,
+		Packages: &p.Packages, Market: marketSection{Index: &p.Market.Index}, Vars: &p.Vars, Generate: &p.Generate, Query: &p.Query,
 		Cleanroom: &p.Cleanroom, Service: &p.Service, Deploy: &p.Deploy,
 	}
 }
@@ -156,6 +171,7 @@ func defaults() *Project {
 			Index: DefaultIndex, CacheDir: "~/.ggen/marketplace/cache", InstallDir: "~/.ggen/marketplace/installed",
 			CacheEnabled: true, CacheTTLSeconds: 3600, VerifyChecksums: true,
 		},
+		Query: Query{MaxRows: 1_000_000, TimeoutSeconds: 120, MaxMemoryMB: 1024, MaxDepth: 256, MaxPathLength: 1_000_000},
 		Cleanroom: Cleanroom{
 			MemoryMB: 1024, CPUs: 2, PIDs: 1000, DiskMB: 1024, TimeoutSeconds: 300,
 			MinIsolation: "full", Package: Package{User: "65532:65532"},

@@ -64,12 +64,17 @@ func (b *Builder) Graph(name string) ID {
 	if name == "" {
 		return 0
 	}
-	id := b.dict.Intern(NewIRI(name))
-	if _, ok := b.named[id]; !ok {
-		b.named[id] = nil
-		b.names = append(b.names, id)
+	return b.GraphOf(b.dict.Intern(NewIRI(name)))
+}
+
+// GraphOf is [Builder.Graph] for a name that has a number in the dictionary,
+// which may be that of a blank node.
+func (b *Builder) GraphOf(name ID) ID {
+	if _, ok := b.named[name]; !ok {
+		b.named[name] = nil
+		b.names = append(b.names, name)
 	}
-	return id
+	return name
 }
 
 // AddIDs adds a triple of numbers of this builder's dictionary to the graph

@@ -120,6 +120,14 @@ func TestDictionary(t *testing.T) {
 	if d.Len() != before {
 		t.Error("a dictionary grew by one that extends it")
 	}
+	all, want := []graph.ID{0}, []graph.Term{{}}
+	for _, term := range terms {
+		all, want = append(all, more.Lookup(term)), append(want, term)
+	}
+	got := make([]graph.Term, len(all))
+	if more.Terms(all, got); !slices.Equal(got, want) {
+		t.Error("terms do not come back together")
+	}
 	if d.Lookup(terms[len(terms)-1]) != 0 {
 		t.Error("a dictionary has a term of one that extends it")
 	}

@@ -156,7 +156,7 @@ func sub(pairs []uint64, second ID) []uint64 {
 // searchPairs is sort.Search over packed pairs; short runs are the rule, so
 // it walks those.
 func searchPairs(pairs []uint64, from uint64) int {
-	if len(pairs) <= 8 {
+	if len(pairs) <= fewPairs {
 		for i, p := range pairs {
 			if p >= from {
 				return i
@@ -220,7 +220,16 @@ func (x *Index) Count(s, p, o ID) int {
 	case s == 0 && p == 0 && o == 0:
 		return x.Len()
 	}
-	pairs, _ := x.find(s, p, o)
+	pairs, in := x.find(s, p, o)
+	if in == orderOSP && p != 0 {
+		n := 0
+		for _, pair := range pairs {
+			if ID(uint32(pair)) == p {
+				n++
+			}
+		}
+		return n
+	}
 	return len(pairs)
 }
 
@@ -233,13 +242,24 @@ const (
 	orderOSP
 )
 
+// fewPairs is the length up to which a run is rather walked than searched.
+const fewPairs = 8
+
 // find returns the run of a pattern with at least one and at most two
-// components given, and the order that it is in.
+// components given, and the order that it is in. The run of a predicate and an
+// object may be in the order of the object and have other predicates in it:
+// an object that few triples have is found in two steps, which a search among
+// all objects of the predicate, with a cache miss at every turn, is far from.
 func (x *Index) find(s, p, o ID) ([]uint64, order) {
 	switch {
 	case s != 0 && p != 0:
 		return sub(x.spo.run(s), p), orderSPO
 	case p != 0 && o != 0:
+		if x.osp.keys == nil {
+			if pairs := x.osp.run(o); len(pairs) <= fewPairs {
+				return pairs, orderOSP
+			}
+		}
 		return sub(x.pos.run(p), o), orderPOS
 	case s != 0 && o != 0:
 		return sub(x.osp.run(o), s), orderOSP
@@ -285,6 +305,9 @@ func (x *Index) Match(s, p, o ID, f func(s, p, o ID) bool) bool {
 		}
 	case orderOSP:
 		for _, pair := range pairs {
+			if p != 0 && p != ID(uint32(pair)) {
+				continue
+			}
 			if !f(ID(pair>>32), ID(uint32(pair)), o) {
 				return false
 			}

@@ -131,17 +131,22 @@ var wellKnown = map[string]string{
 
 // PrefixHint says how to declare a prefix that is used without declaration:
 // with its usual IRI if it has one, or with the nearest declared prefix.
-// keyword is "PREFIX" or "@prefix", as the language at hand spells it.
+// keyword is "PREFIX", "@prefix" or "xmlns", as the language at hand spells it.
 func PrefixHint(prefix string, declared []string, keyword string) string {
-	end := ""
-	if keyword == "@prefix" {
-		end = " ."
+	declaration := func(iri string) string {
+		switch keyword {
+		case "xmlns":
+			return fmt.Sprintf("`xmlns:%s=%q`", prefix, iri)
+		case "@prefix":
+			return fmt.Sprintf("`@prefix %s: <%s> .`", prefix, iri)
+		}
+		return fmt.Sprintf("`%s %s: <%s>`", keyword, prefix, iri)
 	}
 	if iri, ok := wellKnown[prefix]; ok {
-		return fmt.Sprintf("add `%s %s: <%s>%s`", keyword, prefix, iri, end)
+		return "add " + declaration(iri)
 	}
 	if near, ok := fault.Nearest(prefix, declared); ok {
 		return fmt.Sprintf("did you mean %q?", near+":")
 	}
-	return fmt.Sprintf("declare it with `%s %s: <…>%s`", keyword, prefix, end)
+	return "declare it with " + declaration("…")
 }

@@ -2,18 +2,19 @@ package oci
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/match"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -72,7 +73,8 @@ const layoutScheme = "layout:"
 
 // Push writes the image that entry holds to destination, "layout:DIR", under its
 // own digest, and returns the reference by digest. An image that is there
-// already is left as it is.
+// already is left as it is. Two pushes into one directory must not run at once:
+// the second to end would not know of the first.
 func (Client) Push(ctx context.Context, blobs state.Blobs, entry *state.Entry, destination string) (string, error) {
 	dir, ok := strings.CutPrefix(destination, layoutScheme)
 	if !ok || dir == "" {
@@ -82,22 +84,7 @@ func (Client) Push(ctx context.Context, blobs state.Blobs, entry *state.Entry, d
 	if err != nil {
 		return "", err
 	}
-	p, err := layout.FromPath(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return "", fault.Wrap(err, fault.Unavailable, "check that the directory is writable", "push image to "+dir)
-		}
-		p, err = layout.Write(dir, empty.Index)
-	}
-	if err != nil {
-		return "", fault.Wrap(err, fault.Unavailable, "check that the directory is an OCI layout and writable", "push image to "+dir)
-	}
-	whole, err := partial.CompressedToImage(img)
-	if err != nil {
-		return "", err
-	}
-	// Replacing by digest keeps one entry in the layout's index however often an image is pushed.
-	if err := p.ReplaceImage(whole, match.Digests(hash(img.digest))); err != nil {
+	if err := pushTo(dir, img); err != nil {
 		return "", fault.Wrap(err, fault.Unavailable, "check that the directory is writable and the disk not full", "push image to "+dir)
 	}
 	abs, err := filepath.Abs(dir)
@@ -105,6 +92,97 @@ func (Client) Push(ctx context.Context, blobs state.Blobs, entry *state.Entry, d
 		return "", err
 	}
 	return fmt.Sprintf("%s%s@%s", layoutScheme, abs, img.digest), nil
+}
+
+const (
+	indexFile = "index.json"
+	maxIndex  = 16 << 20 // bytes; some 50,000 images
+)
+
+// pushTo writes the image into the layout and then names it in its index, which is
+// replaced as a whole: whoever reads meanwhile sees the old index or the new one.
+func pushTo(dir string, img *image) error {
+	index, err := readIndex(dir)
+	if err != nil {
+		return err
+	}
+	whole, err := partial.CompressedToImage(img)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := replace(dir, "oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
+		return err
+	}
+	if err := layout.Path(dir).WriteImage(whole); err != nil {
+		return err
+	}
+	desc, err := partial.Descriptor(whole)
+	if err != nil {
+		return err
+	}
+	// One entry for each digest keeps the index small however often an image is pushed.
+	if slices.ContainsFunc(index.Manifests, func(d v1.Descriptor) bool { return d.Digest == desc.Digest }) {
+		return nil
+	}
+	index.Manifests = append(index.Manifests, *desc)
+	b, err := json.MarshalIndent(index, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replace(dir, indexFile, append(b, '\n'))
+}
+
+// readIndex returns the index of a layout, or an empty one if there is none.
+func readIndex(dir string) (_ *v1.IndexManifest, err error) {
+	index := &v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{}}
+	f, err := os.Open(filepath.Join(dir, indexFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return index, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := json.NewDecoder(io.LimitReader(f, maxIndex)).Decode(index); err != nil {
+		return nil, fault.New(fault.Unavailable, "remove the directory: it only copies images that the chain still has, and the next deploy makes it again",
+			"index of the images: %w", err)
+	}
+	return index, nil
+}
+
+// replace writes a file of a layout so that after any crash the old or the new one
+// is there.
+func replace(dir, name string, b []byte) (err error) {
+	f, err := os.CreateTemp(dir, "."+name+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name()) // best effort: the first error is the one that counts
+		}
+	}()
+	_, err = f.Write(b)
+	if err == nil && runtime.GOOS != "windows" {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil || runtime.GOOS == "windows" {
+		return err // windows cannot sync a directory, and journals names by itself
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // The methods of partial.CompressedImageCore, by which go-containerregistry reads

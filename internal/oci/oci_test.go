@@ -41,7 +41,7 @@ func build(t *testing.T, blobs state.Blobs, root fs.FS) *state.Entry {
 	return e
 }
 
-func newStore(t *testing.T) *store.Layout {
+func newStore(t *testing.T) *store.Store {
 	t.Helper()
 	s, err := store.Open(t.Context(), "layout:"+t.TempDir(), "")
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -303,12 +304,22 @@ func temporary(status int) bool {
 	return status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests
 }
 
+// readFile returns the bytes of a regular file. Anything else is refused: a pipe or
+// a device may keep its reader for ever. The file is opened without waiting, so a
+// pipe without a writer cannot keep the open either.
 func readFile(name string, limit int64) (_ []byte, err error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fault.New(fault.Usage, "name a regular file", "%s is not a regular file (%s)", name, info.Mode())
+	}
 	return readAll(f, limit)
 }
 

@@ -83,7 +83,8 @@ func (c *Client) Drain(ctx context.Context, release string, timeout time.Duratio
 	return a.Left, err
 }
 
-// Shutdown ends the router and returns when it takes no more connections.
+// Shutdown ends the router and returns when it takes no more connections; its
+// process is about to end then.
 func (c *Client) Shutdown(ctx context.Context, epoch uint64) error {
 	if _, err := c.call(ctx, "shutdown", command{Epoch: epoch}, callTimeout); err != nil {
 		return err

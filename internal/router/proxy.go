@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -33,11 +34,13 @@ type proxy struct {
 	log       *slog.Logger
 	transport *http.Transport
 	reverse   *httputil.ReverseProxy
+	// bodyTimeout bounds the wait for a client's body.
+	bodyTimeout time.Duration
 }
 
-func newProxy(t *table, log *slog.Logger) *proxy {
+func newProxy(t *table, bodyTimeout time.Duration, log *slog.Logger) *proxy {
 	dialer := &net.Dialer{Timeout: dialTimeout}
-	p := &proxy{table: t, log: log, transport: &http.Transport{
+	p := &proxy{table: t, log: log, bodyTimeout: bodyTimeout, transport: &http.Transport{
 		DialContext:           dialer.DialContext,
 		MaxIdleConnsPerHost:   256,
 		IdleConnTimeout:       idleTimeout,
@@ -62,12 +65,25 @@ func newProxy(t *table, log *slog.Logger) *proxy {
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{}
 	defer x.finish()
-	if n := r.ContentLength; n > 0 && n <= maxBuffered {
+	control := http.NewResponseController(w)
+	switch n := r.ContentLength; {
+	case n > 0 && n <= maxBuffered:
+		_ = control.SetReadDeadline(time.Now().Add(p.bodyTimeout)) // see steady
 		x.body = make([]byte, n)
 		if _, err := io.ReadFull(r.Body, x.body); err != nil {
+			w.Header().Set("Connection", "close")
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				http.Error(w, "request body did not come in time", http.StatusRequestTimeout)
+				return
+			}
 			http.Error(w, "request body ended early", http.StatusBadRequest)
 			return
 		}
+		_ = control.SetReadDeadline(time.Time{})
+	case n != 0:
+		x.stream = &steady{ReadCloser: r.Body, control: control, timeout: p.bodyTimeout}
+		defer x.stream.end()
+		r.Body = x.stream
 	}
 	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
 }
@@ -76,12 +92,17 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the request uses it.
 type exchange struct {
 	// body is the whole request body, or nil if there is none or it is streamed.
-	body  []byte
-	at    member
-	start time.Time
-	open  bool
-	bad   bool
+	body []byte
+	// stream is the body that is not held, or nil.
+	stream *steady
+	at     member
+	start  time.Time
+	open   bool
+	bad    bool
 }
+
+// slow reports whether the client stopped sending its body.
+func (x *exchange) slow() bool { return x.stream != nil && x.stream.late.Load() }
 
 type exchangeKey struct{}
 
@@ -125,6 +146,9 @@ func (p *proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		x.begin(m)
 		res, err := p.transport.RoundTrip(p.attempt(r, x, stream, e))
+		if err == nil && x.slow() { // an answer to half a body is none
+			err = errors.Join(os.ErrDeadlineExceeded, res.Body.Close())
+		}
 		if err == nil {
 			x.bad = res.StatusCode >= 500
 			if res.StatusCode != http.StatusSwitchingProtocols { // then the body is the connection
@@ -132,7 +156,7 @@ func (p *proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 			}
 			return res, nil
 		}
-		if r.Context().Err() != nil {
+		if r.Context().Err() != nil || x.slow() {
 			x.abandon()
 			return nil, err
 		}
@@ -218,7 +242,11 @@ func (w *watched) Read(p []byte) (int, error) {
 // answerError tells the user that there is no answer.
 func (p *proxy) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	var timeout net.Error
+	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
 	switch {
+	case x != nil && x.slow(): // which ended the request's context too
+		w.Header().Set("Connection", "close")
+		http.Error(w, "request body did not come in time", http.StatusRequestTimeout)
 	case r.Context().Err() != nil: // nobody listens
 	case errors.Is(err, errNoRelease):
 		w.Header().Set("Retry-After", "1")

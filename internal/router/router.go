@@ -12,6 +12,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,12 @@ type Options struct {
 	AdminSocket string
 	// StateDir holds the epoch and the committed weights. It is made if need be.
 	StateDir string
+	// MaxConnections bounds the users' connections at once; zero means 10,000. More
+	// wait until one ends.
+	MaxConnections int
+	// BodyTimeout bounds the wait for the next bytes of a request's body, and for
+	// the whole of a small one; zero means 30 s.
+	BodyTimeout time.Duration
 	// Log may be nil.
 	Log *slog.Logger
 	// Ready, if not nil, is called once: with nil when both addresses are open, or
@@ -67,12 +74,19 @@ type process struct {
 	users   net.Listener
 	admin   net.Listener
 	log     *slog.Logger
+	// bodyTimeout is that of the options.
+	bodyTimeout time.Duration
 }
 
 func open(o Options) (*process, error) {
 	log := o.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
+	}
+	o.MaxConnections = cmp.Or(o.MaxConnections, defaultConnections)
+	o.BodyTimeout = cmp.Or(o.BodyTimeout, defaultBodyTimeout)
+	if o.MaxConnections < 0 || o.BodyTimeout < 0 {
+		return nil, fault.New(fault.Usage, "", "router cannot have %d connections or wait %s for a body", o.MaxConnections, o.BodyTimeout)
 	}
 	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
 		return nil, fault.New(fault.Usage, `write it as "127.0.0.1:18080"`, "router address %q: %w", o.Listen, err)
@@ -93,7 +107,10 @@ func open(o Options) (*process, error) {
 		hint := "stop what listens there, or choose another address: [deploy] listen, or --listen"
 		return nil, errors.Join(fault.New(fault.Unavailable, hint, "router cannot listen on %s: %w", o.Listen, cause(err)), admin.Close())
 	}
-	return &process{control: newControl(saved, filepath.Join(o.StateDir, stateFile), log), users: users, admin: admin, log: log}, nil
+	return &process{
+		control: newControl(saved, filepath.Join(o.StateDir, stateFile), log),
+		users:   limit(users, o.MaxConnections), admin: admin, log: log, bodyTimeout: o.BodyTimeout,
+	}, nil
 }
 
 // cause drops the address that a net error repeats.
@@ -135,7 +152,7 @@ func (p *process) serve(ctx context.Context) error {
 	defer cancel()
 	defer p.control.stop()
 	front := &http.Server{
-		Handler:           newProxy(p.control.table, p.log),
+		Handler:           newProxy(p.control.table, p.bodyTimeout, p.log),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
@@ -143,6 +160,8 @@ func (p *process) serve(ctx context.Context) error {
 	api := &http.Server{
 		Handler:           newAdmin(p.control, p.users.Addr().String(), cancel),
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // commands are small
+		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          front.ErrorLog,
 	}
 	p.log.Info("router serves", "address", p.users.Addr().String(), "epoch", p.control.epochNow())

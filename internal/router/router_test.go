@@ -148,10 +148,15 @@ func TestLapsedLeaseRestores(t *testing.T) {
 	if err := r.Commit(t.Context(), epoch); err != nil {
 		t.Fatal(err)
 	}
-	epoch = acquire(t, r, 200*time.Millisecond)
+	// Renewed, it lasts longer than its time, however slow this machine is.
+	const ttl = 5 * time.Second
+	begun := time.Now()
+	epoch = acquire(t, r, ttl)
 	r.mustSet(t, epoch, v2)
-	for range 3 { // renewed, it lasts longer than its time
-		time.Sleep(100 * time.Millisecond)
+	every := time.NewTicker(ttl / 10)
+	defer every.Stop()
+	for time.Since(begun) < ttl+ttl/5 {
+		<-every.C
 		if err := r.Renew(t.Context(), epoch); err != nil {
 			t.Fatal(err)
 		}
@@ -159,9 +164,13 @@ func TestLapsedLeaseRestores(t *testing.T) {
 	if _, body := get(t, r.url); body != "v2" {
 		t.Errorf("with the lease: %q", body)
 	}
-	deadline := time.Now().Add(5 * time.Second)
-	for body := "v2"; body != "v1"; _, body = get(t, r.url) {
-		if time.Now().After(deadline) {
+	// A short one is never renewed: whatever happens before its end, v1 comes back.
+	epoch = acquire(t, r, 100*time.Millisecond)
+	limit := time.After(time.Minute)
+	for body := ""; body != "v1"; _, body = get(t, r.url) {
+		select {
+		case <-every.C:
+		case <-limit:
 			t.Fatal("a lapsed lease was not taken back")
 		}
 	}
@@ -543,7 +552,7 @@ func BenchmarkRequest(b *testing.B) {
 	defer s.Close()
 	t := newTable()
 	t.set([]target.Backend{{Release: "v1", Weight: 1, Addresses: []string{s.Listener.Addr().String()}}})
-	front := httptest.NewServer(newProxy(t, slog.New(slog.DiscardHandler)))
+	front := httptest.NewServer(newProxy(t, time.Minute, slog.New(slog.DiscardHandler)))
 	defer front.Close()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	b.RunParallel(func(pb *testing.PB) {

@@ -46,8 +46,8 @@ func (c *Client) State(ctx context.Context) (pid, ends int, lastEnd string, runn
 	return s.PID, s.Ends, s.LastEnd, true, nil
 }
 
-// Stop stops the service and its supervisor and returns when both have ended.
-// The service has timeout to end by itself, as its spec says. What a killed
+// Stop stops the service and its supervisor and returns when the service has
+// ended and the supervisor answers no more; its process is about to end then. The service has timeout to end by itself, as its spec says. What a killed
 // supervisor left behind is ended too.
 func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout+10*time.Second)

@@ -8,13 +8,13 @@
 package terminal
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -59,7 +59,8 @@ func New(w io.Writer, opts Options) *Terminal {
 		f, isFile := w.(*os.File)
 		t.color = isFile && term.IsTerminal(int(f.Fd())) && get("NO_COLOR") == "" && get("TERM") != "dumb"
 	}
-	locale := strings.ToUpper(get("LC_ALL") + get("LC_CTYPE") + get("LANG"))
+	// The first that is set decides (POSIX, "Internationalization Variables").
+	locale := strings.ToUpper(cmp.Or(get("LC_ALL"), get("LC_CTYPE"), get("LANG")))
 	t.unicode = strings.Contains(locale, "UTF-8") || strings.Contains(locale, "UTF8")
 	return t
 }
@@ -232,19 +233,4 @@ const maxLine = 2000 // bytes of one line of outside text
 
 // Clean returns s without control, formatting and direction characters, in valid
 // UTF-8, cut to a line that a person can read.
-func Clean(s string) string {
-	if len(s) > maxLine {
-		s = strings.ToValidUTF8(s[:maxLine], "") + "…"
-	}
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t' || r == '\n':
-			return ' '
-		case r == utf8.RuneError:
-			return '?'
-		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
-			return -1
-		}
-		return r
-	}, s)
-}
+func Clean(s string) string { return finding.Clean(s, maxLine) }

@@ -80,6 +80,17 @@ func TestColor(t *testing.T) {
 	}
 }
 
+func TestLocale(t *testing.T) {
+	t.Parallel()
+	fail := func(term *terminal.Terminal) { term.Failure("x", "") }
+	for env, want := range map[string]string{"LANG": "✗", "LC_ALL": "FAIL"} {
+		got := write(map[string]string{"LANG": "en_US.UTF-8", env: map[string]string{"LANG": "en_US.UTF-8", "LC_ALL": "C"}[env]}, "auto", fail)
+		if !strings.Contains(got, want) {
+			t.Errorf("%s decides: %q, want %s", env, got, want)
+		}
+	}
+}
+
 func TestClean(t *testing.T) {
 	t.Parallel()
 	cases := map[string]string{

@@ -41,6 +41,8 @@ type room struct {
 	// treeRoot and outRoot are the host's side of the tree and of what was built.
 	treeRoot, outRoot *os.Root
 	limits            sandbox.Limits
+	// deadline is when the time of all commands together is over.
+	deadline time.Time
 	// warm reports that the standard library was compiled before this run.
 	warm                           bool
 	tree, goroot, cache, out, temp sandbox.Mount
@@ -69,8 +71,13 @@ func (s Step) enter(ctx context.Context, work *workspace, tool Toolchain) (*room
 		// A back end that breaks its contract must not decide over the host.
 		return nil, errors.Join(fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), got, s.MinIsolation), r.leave(ctx))
 	}
+	r.deadline = time.Now().Add(r.limits.Wall)
 	return r, nil
 }
+
+// left returns how long a command that starts now may run. It is never zero, which
+// would stand for the back end's default.
+func (r *room) left() time.Duration { return max(time.Until(r.deadline), time.Millisecond) }
 
 // leave ends everything in the room, also when ctx was cancelled.
 func (r *room) leave(ctx context.Context) error {
@@ -89,10 +96,12 @@ func (r *room) goCommand(ctx context.Context, name string, stdout, stderr io.Wri
 		"GOROOT="+goroot, "GOCACHE="+at(r.cache), "GOPATH="+path.Join(temp, "gopath"),
 		"HOME="+temp, "TMPDIR="+temp, "GOTMPDIR="+temp, "PATH="+path.Join(goroot, "bin")+":/usr/bin:/bin",
 	)
+	limits := r.limits
+	limits.Wall = r.left()
 	container, err := r.env.Start(ctx, sandbox.ContainerSpec{
 		Name: name, Argv: append([]string{path.Join(goroot, "bin", "go")}, args...), Env: env, Dir: at(r.tree),
 		Mounts: append([]sandbox.Mount{r.tree, r.goroot, r.cache, r.temp}, extra...),
-		Stdout: stdout, Stderr: stderr, Limits: r.limits,
+		Stdout: stdout, Stderr: stderr, Limits: limits,
 	})
 	if err != nil {
 		return sandbox.ExitStatus{}, fault.Wrap(err, fault.Unavailable, "", "start go "+args[0])

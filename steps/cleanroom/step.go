@@ -43,7 +43,8 @@ type Step struct {
 	Backend sandbox.Backend
 	// MinIsolation is the weakest isolation that is accepted.
 	MinIsolation sandbox.Level
-	// Limits bound each command of the phase; see [DefaultLimits].
+	// Limits bound each command of the phase, but Wall all of them together; see
+	// [DefaultLimits].
 	Limits sandbox.Limits
 	// Toolchain returns the Go installation of the host.
 	Toolchain func(ctx context.Context) (Toolchain, error)
@@ -158,6 +159,7 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 	if err != nil {
 		return state.Result{}, err
 	}
+	s.collect(ctx)
 	tool, err := s.Toolchain(ctx)
 	if err != nil {
 		return state.Result{}, err
@@ -182,6 +184,20 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 		return state.Result{}, err
 	}
 	return t.result(ctx, blobs)
+}
+
+// collect has the back end remove what runs that were killed left behind, if it can.
+// What cannot be removed is no reason not to run.
+func (s Step) collect(ctx context.Context) {
+	back, ok := s.Backend.(interface {
+		GC(ctx context.Context) (removed []string, err error)
+	})
+	if !ok {
+		return
+	}
+	if removed, err := back.GC(ctx); err != nil || len(removed) > 0 {
+		s.Log.WarnContext(ctx, "environments of killed runs", "removed", removed, "error", err)
+	}
 }
 
 func (s Step) progress(message string) {

@@ -383,6 +383,21 @@ func TestRunWithoutTests(t *testing.T) {
 	}
 }
 
+// The limit of time is one for all commands: what the first took the next lacks.
+func TestRunSharesTheTime(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.step.Limits.Wall = 2 * time.Minute
+	var walls []time.Duration
+	l.back.Started = func(spec sandbox.ContainerSpec) { walls = append(walls, spec.Limits.Wall) }
+	if _, err := l.run(t, shop); err != nil {
+		t.Fatal(err)
+	}
+	if len(walls) != 3 || walls[0] > 2*time.Minute || walls[1] >= walls[0] || walls[2] >= walls[1] {
+		t.Errorf("limits %v", walls)
+	}
+}
+
 func TestRunStopsWhenCancelled(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

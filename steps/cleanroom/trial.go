@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
@@ -78,7 +79,7 @@ func (t *trial) runTests(ctx context.Context) (err error) {
 	t.step.progress("test " + t.program.module)
 	// The go command ends a hanging test before the wall limit does, because it
 	// can say where the test hangs. The rest of the time is for compiling.
-	deadline := t.room.limits.Wall / 4 * 3
+	deadline := max((t.room.left() / 4 * 3).Round(time.Millisecond), time.Millisecond)
 	args := append([]string{"test"}, buildFlags...)
 	t.results.within = t.room.within("test")
 	args = append(args, "-json", "-vet=off", "-count=1", "-shuffle="+shuffle(t.seed), "-timeout="+deadline.String(), "./...")

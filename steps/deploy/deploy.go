@@ -132,8 +132,20 @@ func (s Step) locked(ctx context.Context, do func(context.Context, *run) error) 
 }
 
 // acquired is locked without recovery.
-func (s Step) acquired(ctx context.Context, do func(context.Context, *run) error) (err error) {
-	if err := s.check(); err != nil {
+func (s Step) acquired(ctx context.Context, do func(context.Context, *run) error) error {
+	return s.held(ctx, func(ctx context.Context, r *run) error {
+		history, err := readHistory(s.historyFile())
+		if err != nil {
+			return err
+		}
+		r.history = history
+		return do(ctx, r)
+	})
+}
+
+// held is acquired without the history.
+func (s Step) held(ctx context.Context, do func(context.Context, *run) error) (err error) {
+	if err := s.Check(); err != nil {
 		return err
 	}
 	session, err := s.Target.Acquire(ctx, s.Holder)
@@ -150,15 +162,13 @@ func (s Step) acquired(ctx context.Context, do func(context.Context, *run) error
 		case <-ctx.Done():
 		}
 	}()
-	history, err := readHistory(s.historyFile())
-	if err != nil {
-		return err
-	}
-	return do(ctx, &run{Step: s, session: session, history: history})
+	return do(ctx, &run{Step: s, session: session})
 }
 
-// check reports what is wrong with the options.
-func (s Step) check() error {
+// Check reports what is wrong with the options, as fault.Usage. Every method does
+// so; whoever runs other phases before this one does it before them. Target,
+// Verifier and Clock may still be missing.
+func (s Step) Check() error {
 	if err := target.CheckID(s.Environment); err != nil {
 		return fault.New(fault.Usage, "set [deploy] environment, or --env", "environment %w", err)
 	}
@@ -211,7 +221,7 @@ func (r *run) deploy(ctx context.Context, in state.State, blobs state.Blobs, pla
 	r.progress("check the verdict on image %s", plan.Image.Short())
 	verdict, err := r.verify(ctx, in, blobs, plan.Image)
 	if err != nil {
-		return r.failed(result, CheckVerdict, err)
+		return r.failed(result, CheckVerdict, err, "nothing was changed")
 	}
 	pass(&result, CheckVerdict)
 	result.Evidence.Facts["verdict.key"] = verdict.KeyID
@@ -275,13 +285,24 @@ func (r *run) reconcile(ctx context.Context, result state.Result, plan Plan, ver
 		if report.Outcome == rollout.Reverted {
 			err = fmt.Errorf("release %s is taken back, %s: %w", release.ID, serves(serving), err)
 		}
-		return r.failed(result, gates[report.Failed], err)
+		return r.failed(result, gates[report.Failed], err, undone(report, serving))
 	}
 	action := "replaced " + serving
 	if serving == "" {
 		action = "created"
 	}
 	return r.done(result, action, release.ID), nil
+}
+
+// undone says what a rollout that failed left.
+func undone(report rollout.Report, serving string) string {
+	switch {
+	case report.Outcome != rollout.Reverted:
+		return "and taking it back failed too"
+	case slices.Contains(report.Passed, rollout.Switch):
+		return "the traffic was taken back: " + serves(serving)
+	}
+	return "no traffic was moved: " + serves(serving)
 }
 
 func serves(release string) string {
@@ -311,14 +332,14 @@ func pass(result *state.Result, check string) {
 }
 
 // failed returns the entry of a check that failed, or no entry when the failure
-// says nothing about what was deployed.
-func (r *run) failed(result state.Result, check string, err error) (state.Result, error) {
+// says nothing about what was deployed. After says how things are now.
+func (r *run) failed(result state.Result, check string, err error, after string) (state.Result, error) {
 	if fault.KindOf(err) != fault.Finding || check == "" {
 		return state.Result{}, err
 	}
 	result.Entry.Outcome = state.Failed
 	result.Entry.Checks = append(result.Entry.Checks, state.Check{Name: check, Outcome: state.Failed})
-	result.Evidence.Summary = check + " failed, nothing was changed"
+	result.Evidence.Summary = check + " failed, " + after
 	result.Evidence.Findings = []finding.Finding{{
 		Rule: "deploy/" + check, Severity: finding.Critical, What: err.Error(), Fix: fault.HintOf(err), Resume: "ultrafast run --from deploy",
 	}}

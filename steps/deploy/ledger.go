@@ -80,7 +80,7 @@ func readHistory(path string) ([]Record, error) {
 }
 
 func decodeHistory(path string, b []byte) ([]Record, error) {
-	var records []Record
+	records := []Record{}
 	prev := state.Digest("")
 	for line := range bytes.Lines(b) {
 		var r Record

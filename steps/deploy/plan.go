@@ -139,7 +139,7 @@ func canonical(v any) ([]byte, error) {
 
 // plan finds the image in the state and says what shall be done with it.
 func (s Step) plan(in state.State) (Plan, *state.Link, error) {
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return Plan{}, nil, err
 	}
 	for i := len(in) - 1; i >= 0; i-- {

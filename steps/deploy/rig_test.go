@@ -67,10 +67,16 @@ func serve(what string, args []string) int {
 	ready := local.Report(os.Stdout)
 	var err error
 	if what == "router" {
+		if err := local.Live(ctx, args[2]); err != nil {
+			panic(err)
+		}
 		err = router.Run(ctx, router.Options{Listen: args[0], AdminSocket: args[1], StateDir: args[2], Log: log, Ready: ready})
 	} else {
 		var spec supervisor.Spec
 		if spec, err = supervisor.ReadSpec(args[0]); err == nil {
+			err = local.Live(ctx, filepath.Dir(spec.Record))
+		}
+		if err == nil {
 			err = supervisor.Run(ctx, supervisor.Options{Spec: spec, Log: log, Ready: ready})
 		}
 	}

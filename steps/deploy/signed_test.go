@@ -55,7 +55,7 @@ func judged(t *testing.T, key attest.PrivateKey, image, tree, policy state.Diges
 	built := state.Entry{Phase: phase.Cleanroom, Outcome: state.Passed, Cleanroom: &state.Cleanroom{Image: image, Tree: tree}}
 	first := link(t, built)
 	second := link(t, state.Entry{
-		Phase: phase.Validate, Prev: first.Digest, Outcome: state.Passed,
+		Phase: phase.Validate, Prev: first.Digest, Outcome: state.Passed, Checks: []state.Check{{Name: "nonroot", Outcome: state.Passed}},
 		Validate: &state.Validate{Image: image, Tree: tree, Policy: policy},
 	})
 	statement, err := attest.Verdict{

@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -105,7 +106,12 @@ func (s Step) Status(ctx context.Context) (Status, error) {
 }
 
 // History returns all records, oldest first, after checking their chain.
-func (s Step) History() ([]Record, error) { return readHistory(s.historyFile()) }
+func (s Step) History() ([]Record, error) {
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	return readHistory(s.historyFile())
+}
 
 // Outcome is what a verb did.
 type Outcome struct {
@@ -192,9 +198,16 @@ func (r *run) previous(live target.Live) (change, error) {
 }
 
 // Down stops everything in the environment and forgets an interrupted rollout.
-// Repeating it does nothing more. The history stays.
+// Repeating it does nothing more. The history stays; one that cannot be read keeps
+// nobody from stopping and is set aside, which Progress hears.
 func (s Step) Down(ctx context.Context) error {
-	return s.acquired(ctx, func(ctx context.Context, r *run) error {
+	return s.held(ctx, func(ctx context.Context, r *run) error {
+		var unread error
+		if r.history, unread = readHistory(s.historyFile()); unread != nil {
+			if err := r.setAside(unread); err != nil {
+				return err
+			}
+		}
 		// The journal goes first: what it would recover is stopped now.
 		if err := os.Remove(s.journalFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fault.New(fault.Unavailable, "", "journal: %w", err)
@@ -208,4 +221,24 @@ func (s Step) Down(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// maxAside bounds how many damaged histories are kept beside each other.
+const maxAside = 1000
+
+// setAside renames the history that could not be read, so that a new one begins.
+func (r *run) setAside(why error) error {
+	for i := 1; i <= maxAside; i++ {
+		aside := fmt.Sprintf("%s.damaged-%d", r.historyFile(), i)
+		if _, err := os.Lstat(aside); err == nil {
+			continue
+		}
+		if err := os.Rename(r.historyFile(), aside); err != nil {
+			return fault.New(fault.Unavailable, "move the file away", "set aside the history: %w", errors.Join(why, err))
+		}
+		r.log().Warn("history cannot be read and was set aside", "file", aside, "error", why)
+		r.progress("the history cannot be read and is now %s", aside)
+		return syncDir(r.Dir)
+	}
+	return fault.Wrap(why, fault.Unavailable, "delete the damaged histories in "+r.Dir, "set aside the history")
 }

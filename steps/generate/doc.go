@@ -1,6 +1,6 @@
 // Package generate turns template packages and graphs into a source tree.
 //
-// A run goes load → resolve graphs → query → merge variables → render → plan →
+// A run goes load → resolve graphs → shapes → query → merge variables → render → plan →
 // write. Everything is rendered and planned before the first write: a path that
 // may not be written, two templates that name one file, an undefined variable or
 // a query that does not parse stop the run while the output directory is still

@@ -16,7 +16,7 @@ import (
 // The keys of front matter (spec B1). Others are warned about, except those that
 // begin with "x-", which are left to other tools.
 var frontKeys = []string{
-	"to", "vars", "rdf", "rdf_inline", "prefixes", "base", "sparql", "determinism",
+	"to", "vars", "rdf", "rdf_inline", "shape", "prefixes", "base", "sparql", "determinism",
 	"force", "unless_exists", "for_each", "when", "skip_empty",
 }
 
@@ -55,8 +55,8 @@ func skipBlankLines(body string, line int) (string, int) {
 // header is front matter, decoded but not yet rendered: a nil node is a key that
 // is not there.
 type header struct {
-	to, vars, rdf, inline, prefixes, base, sparql, determinism *document.Node
-	force, unlessExists, forEach, when, skipEmpty              *document.Node
+	to, vars, rdf, inline, shape, prefixes, base, sparql, determinism *document.Node
+	force, unlessExists, forEach, when, skipEmpty                     *document.Node
 }
 
 // parseHeader reads the YAML of front matter that begins at line 2 of file.
@@ -73,7 +73,7 @@ func parseHeader(file, front string) (header, []document.Entry, error) {
 	}
 	var h header
 	fields := map[string]**document.Node{
-		"to": &h.to, "vars": &h.vars, "rdf": &h.rdf, "rdf_inline": &h.inline, "prefixes": &h.prefixes,
+		"to": &h.to, "vars": &h.vars, "rdf": &h.rdf, "rdf_inline": &h.inline, "shape": &h.shape, "prefixes": &h.prefixes,
 		"base": &h.base, "sparql": &h.sparql, "determinism": &h.determinism, "force": &h.force,
 		"unless_exists": &h.unlessExists, "for_each": &h.forEach, "when": &h.when, "skip_empty": &h.skipEmpty,
 	}
@@ -126,6 +126,7 @@ type prefix struct{ name, iri string }
 type settings struct {
 	rdf      []inlineGraph // paths
 	inline   []inlineGraph
+	shapes   []inlineGraph // paths
 	prefixes []prefix
 	base     string
 	queries  []query
@@ -148,6 +149,8 @@ func (h header) settings(expand expander) (settings, error) {
 	s.rdf, e = texts(h.rdf, expand, "a path, or a list of paths")
 	set(e)
 	s.inline, e = texts(h.inline, expand, "Turtle, or a list of it")
+	set(e)
+	s.shapes, e = texts(h.shape, expand, "a path, or a list of paths")
 	set(e)
 	s.prefixes, e = prefixes(h.prefixes, expand)
 	set(e)

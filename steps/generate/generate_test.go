@@ -384,7 +384,7 @@ func TestRefusals(t *testing.T) {
 		"sparql type":        {"---\nto: x\nsparql: {q: 3}\n---\n", nil, fault.Finding, []string{":3:", "SPARQL query"}, ""},
 		"turtle syntax":      {"---\nto: x\nprefixes: {e: 'http://e/'}\nrdf_inline: |\n  e:a e:b 1 .\n  e:a e:b .\n---\n", nil, fault.Finding, []string{"p:sub/t.txt.tmpl:6:"}, ""},
 		"project turtle":     {"---\nto: x\n---\n", graphs("model/m.ttl", "@prefix e: <http://e/> .\ne:a e:b f:c .\n"), fault.Finding, []string{"model/m.ttl:2:"}, ""},
-		"graph notation":     {"---\nto: x\n---\n", graphs("m.rdf", "<x/>"), fault.Finding, []string{"m.rdf"}, ".ttl"},
+		"graph notation":     {"---\nto: x\n---\n", graphs("m.xml", "<x/>"), fault.Finding, []string{"m.xml", ".ttl (Turtle)"}, "name it by its notation"},
 		"rdf leaves":         {"---\nto: x\nrdf: ../top.ttl\n---\n", nil, fault.Finding, []string{":3:", "outside"}, ""},
 		"rdf absolute":       {"---\nto: x\nrdf: /etc/x.ttl\n---\n", nil, fault.Finding, []string{":3:", "not a relative path"}, ""},
 		"rdf remote":         {"---\nto: x\nrdf: [https://e/x.ttl]\n---\n", nil, fault.Finding, []string{":3:", "remote"}, ""},

@@ -9,71 +9,72 @@ import (
 	"net/url"
 	"path"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/graph"
-	"github.com/ultrafast-ci/ultrafast/internal/graph/turtle"
+	"github.com/ultrafast-ci/ultrafast/internal/graph/notation"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
-// maxTriples bounds the graph of one template.
-const maxTriples = 10_000_000
-
 // source is one document of a graph.
 type source struct {
-	name    string // for messages, and to keep blank nodes of documents apart
-	base    string
-	triples bool // N-Triples rather than Turtle
-	data    []byte
-	inline  *inlineGraph
+	name     string // for messages, and to keep blank nodes of documents apart
+	base     string
+	notation notation.Notation
+	data     []byte
+	inline   *inlineGraph
 }
 
-// graphCache keeps graphs by what they were made of: templates of one unit
+// GraphCache keeps loaded graphs between runs of one process, by the digests of
+// their files. Several runs may use one at the same time.
+type GraphCache struct{ graphs *graph.Cache }
+
+// NewGraphCache returns a cache that keeps graphs for the given time by the given
+// clock (spec K-13). A time of 0 keeps none. Without a clock they stay.
+func NewGraphCache(ttl time.Duration, now func() time.Time) *GraphCache {
+	return &GraphCache{graph.NewCache(ttl, now)}
+}
+
+// graphCache gives the templates of one run their graphs: those of one unit
 // usually share theirs (spec G-27).
 type graphCache struct {
-	mu     sync.Mutex
-	graphs map[string]*cachedGraph
+	shared   *GraphCache
+	limits   Limits
+	verdicts verdicts
 }
 
-type cachedGraph struct {
-	once  sync.Once
-	graph *graph.Graph
-	err   error
+// newGraphCache returns the cache of a run; without a shared one it keeps what the
+// run loads.
+func newGraphCache(shared *GraphCache, limits Limits) *graphCache {
+	if shared == nil {
+		shared = NewGraphCache(0, nil)
+	}
+	return &graphCache{shared: shared, limits: limits.withDefaults()}
 }
-
-func newGraphCache() *graphCache { return &graphCache{graphs: map[string]*cachedGraph{}} }
 
 // get returns the graph of the sources; those of equal names, bases and bytes are loaded once.
 func (c *graphCache) get(ctx context.Context, sources []source) (*graph.Graph, error) {
 	var key strings.Builder
+	fmt.Fprintf(&key, "%d %d\n", c.limits.Memory, c.limits.Depth)
 	for _, s := range sources {
-		fmt.Fprintf(&key, "%q %q %s\n", s.name, s.base, state.DigestOf(s.data))
+		fmt.Fprintf(&key, "%q %q %s %s\n", s.name, s.base, s.notation.Name, state.DigestOf(s.data))
 	}
-	c.mu.Lock()
-	entry := c.graphs[key.String()]
-	if entry == nil {
-		entry = &cachedGraph{}
-		c.graphs[key.String()] = entry
-	}
-	c.mu.Unlock()
-	entry.once.Do(func() { entry.graph, entry.err = load(ctx, sources) })
-	return entry.graph, entry.err
+	return c.shared.graphs.Get(ctx, key.String(), func(ctx context.Context) (*graph.Graph, error) {
+		return load(ctx, sources, c.limits)
+	})
 }
 
-func load(ctx context.Context, sources []source) (*graph.Graph, error) {
-	builder := graph.NewBuilder()
-	builder.MaxTriples = maxTriples
+func load(ctx context.Context, sources []source, limits Limits) (*graph.Graph, error) {
+	builder := limits.builder()
 	for _, s := range sources {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+		opts := graph.ReadOptions{
+			File: s.name, Base: s.base, Scope: graph.ScopeOf(path.Clean(s.name)), MaxDepth: limits.Depth,
 		}
-		read := turtle.Load
-		if s.triples {
-			read = turtle.LoadNTriples
-		}
-		opts := turtle.Options{File: s.name, Base: s.base}
-		if err := read(bytes.NewReader(s.data), opts, builder); err != nil {
+		if err := s.notation.Load(ctx, bytes.NewReader(s.data), opts, builder); err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
 			return nil, fault.Wrap(err, fault.Finding, "", "load graph")
 		}
 	}
@@ -85,11 +86,11 @@ func load(ctx context.Context, sources []source) (*graph.Graph, error) {
 func graphSources(unit *Unit, t *template, set *settings) ([]source, error) {
 	var sources []source
 	for _, g := range unit.Graphs {
-		triples, err := notation(g.Name)
+		n, err := notation.Of(g.Name)
 		if err != nil {
 			return nil, err
 		}
-		sources = append(sources, source{name: g.Name, base: baseOf(set.base, g.Name), triples: triples, data: g.Data})
+		sources = append(sources, source{name: g.Name, base: baseOf(set.base, g.Name), notation: n, data: g.Data})
 	}
 	for i := range set.rdf {
 		s, err := packageGraph(t, set, &set.rdf[i])
@@ -105,7 +106,8 @@ func graphSources(unit *Unit, t *template, set *settings) ([]source, error) {
 			name = fmt.Sprintf("%s#%d", t.name, i) // keeps the blank nodes apart
 		}
 		sources = append(sources, source{
-			name: name, base: baseOf(set.base, t.name), data: []byte(prolog + set.inline[i].text), inline: &set.inline[i],
+			name: name, base: baseOf(set.base, t.name), notation: notation.Turtle,
+			data: []byte(prolog + set.inline[i].text), inline: &set.inline[i],
 		})
 	}
 	return sources, nil
@@ -127,7 +129,7 @@ func packageGraph(t *template, set *settings, file *inlineGraph) (source, error)
 	case folder != "." && !strings.HasPrefix(inside, folder+"/"), strings.HasPrefix(inside, "../"), inside == "..":
 		return refuse("move it beside the template or below", "is outside of the template's folder")
 	}
-	triples, err := notation(file.text)
+	n, err := notation.Of(file.text)
 	if err != nil {
 		return source{}, fmt.Errorf("%s: %w", at, err)
 	}
@@ -139,19 +141,7 @@ func packageGraph(t *template, set *settings, file *inlineGraph) (source, error)
 		return source{}, fmt.Errorf("%s: %w", at, err)
 	}
 	name := t.pack.name(inside)
-	return source{name: name, base: baseOf(set.base, name), triples: triples, data: data}, nil
-}
-
-// notation tells N-Triples from Turtle by the end of a name.
-func notation(name string) (triples bool, err error) {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".ttl", ".turtle":
-		return false, nil
-	case ".nt":
-		return true, nil
-	default:
-		return false, fault.New(fault.Finding, "convert it to Turtle and name it .ttl", "graph %s is in an unknown notation; .ttl and .nt are read", name)
-	}
+	return source{name: name, base: baseOf(set.base, name), notation: n, data: data}, nil
 }
 
 // baseOf returns the base IRI of a file: that of the front matter, or one made of

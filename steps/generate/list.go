@@ -24,6 +24,8 @@ type Info struct {
 	Defaults []string `json:"defaults,omitempty"`
 	Needs    []string `json:"needs,omitempty"`
 	Graphs   []string `json:"graphs,omitempty"`
+	// Shapes are the files that its graph is held against.
+	Shapes []string `json:"shapes,omitempty"`
 	// Queries are the names of its queries, in the order of the file.
 	Queries []string `json:"queries,omitempty"`
 	ForEach string   `json:"forEach,omitempty"`
@@ -103,6 +105,11 @@ func (t *template) info() Info {
 	if graphs, err := texts(h.rdf, raw, ""); err == nil {
 		for _, g := range graphs {
 			info.Graphs = append(info.Graphs, g.text)
+		}
+	}
+	if shapes, err := texts(h.shape, raw, ""); err == nil {
+		for _, s := range shapes {
+			info.Shapes = append(info.Shapes, s.text)
 		}
 	}
 	if named, err := queries(h.sparql, raw); err == nil {

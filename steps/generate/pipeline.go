@@ -81,7 +81,7 @@ func (s *Step) jobs(ctx context.Context, in state.State, blobs state.Blobs) ([]*
 	if err != nil {
 		return nil, err
 	}
-	graphs := newGraphCache()
+	graphs := newGraphCache(s.GraphCache, s.Options.Limits)
 	var jobs []*job
 	for i := range s.Units {
 		unit := &s.Units[i]
@@ -243,7 +243,7 @@ func derive(seed uint64, name string, row int) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// query loads the graph and adds the results of the queries to the variables: as
+// query loads the graph, holds it against the shapes, and adds the results of the queries to the variables: as
 // sparql_results.<name>, and as <name> where no variable has that name.
 func (j *job) query(ctx context.Context) error {
 	sources, err := graphSources(j.unit, j.template, &j.set)
@@ -254,7 +254,10 @@ func (j *job) query(ctx context.Context) error {
 	if err != nil {
 		return j.inlineError(err, sources)
 	}
-	j.data = &dataset{graph: g, options: j.queryOptions()}
+	if err := j.enforce(ctx, g); err != nil {
+		return err
+	}
+	j.data = &dataset{graph: g, options: j.queryOptions(), limits: j.options.Limits}
 	results := render.NewMap()
 	for _, q := range j.set.queries {
 		value, err := j.data.Query(ctx, q.text)
@@ -274,7 +277,7 @@ func (j *job) query(ctx context.Context) error {
 func (j *job) queryOptions() sparql.Options {
 	o := sparql.Options{
 		File: j.template.name, Base: j.set.base, Prefixes: make(map[string]string, len(j.set.prefixes)),
-		Now: j.options.now(), Seed: derive(j.seed(), j.template.name, -2),
+		Now: j.options.now(), Seed: derive(j.seed(), j.template.name, -2), MaxDepth: j.options.Limits.withDefaults().Depth,
 	}
 	for _, p := range j.set.prefixes {
 		o.Prefixes[p.name] = p.iri

@@ -9,12 +9,20 @@ import (
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
-// Limits of one plan.
+// Limits of one plan, and so of the tree that it becomes and of one package. They
+// are the same where a tree is planned, packed and read again: what is claimed can
+// be written, also from the chain.
 const (
-	maxFiles     = 100_000   // files; what state.Extract accepts
-	maxPlanBytes = 512 << 20 // sum of all contents: they are held in memory
+	maxEntries = 50_000          // files and folders; fewer than state.Extract accepts
+	maxArchive = state.MaxInline // bytes of the archive, which is held in memory
+
+	tarBlock = 512          // a header takes one, a content is filled up to whole ones
+	tarEnd   = 2 * tarBlock // POSIX.1-2017, pax, "ustar Interchange Format"
+
+	hintLess = "generate less in one run"
 )
 
 // File is one file to be written.
@@ -62,24 +70,33 @@ func (p *Plan) finish() error {
 // check refuses a plan with a path that is not clean, two files of one path, two
 // paths that differ only in case, and a file where another file needs a folder.
 func (p *Plan) check() error {
-	if len(p.Files) > maxFiles {
-		return fault.New(fault.Finding, "generate fewer files", "plan has %d files; at most %d are written", len(p.Files), maxFiles)
+	if len(p.Files) > maxEntries {
+		return tooMany(len(p.Files))
 	}
 	taken := map[string]occupant{} // by folded path
-	total := 0
+	total := tarEnd
 	for i := range p.Files {
 		f := &p.Files[i]
 		if clean, err := cleanPath(f.Path, true); err != nil || clean != f.Path {
 			return refused(f.Where, f.Template, f.Path, err)
 		}
-		if total += len(f.Content); total > maxPlanBytes {
-			return fault.New(fault.Finding, "generate less in one run", "%s: contents exceed %d bytes at %s", f.Template, maxPlanBytes, f.Path)
-		}
+		before := len(taken)
 		if err := occupy(taken, f); err != nil {
 			return err
 		}
+		total += (len(taken)-before)*tarBlock + (len(f.Content)+tarBlock-1)/tarBlock*tarBlock
+		if total > maxArchive {
+			return fault.New(fault.Finding, hintLess, "%s: the tree takes more than %d bytes as an archive at %s", f.Template, maxArchive, f.Path)
+		}
+	}
+	if len(taken) > maxEntries {
+		return tooMany(len(taken))
 	}
 	return nil
+}
+
+func tooMany(n int) error {
+	return fault.New(fault.Finding, hintLess, "plan has %d files and folders; at most %d are written", n, maxEntries)
 }
 
 type occupant struct {

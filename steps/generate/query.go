@@ -5,41 +5,33 @@ import (
 	"context"
 	"errors"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/graph"
 	"github.com/ultrafast-ci/ultrafast/internal/graph/sparql"
 	"github.com/ultrafast-ci/ultrafast/internal/render"
-	"github.com/ultrafast-ci/ultrafast/steps/fault"
-)
-
-// Limits of one query (spec N-19).
-const (
-	maxResultRows = 1_000_000
-	queryTime     = 2 * time.Minute
 )
 
 // dataset answers the queries of one template. It is safe for concurrent use.
 type dataset struct {
 	graph   *graph.Graph
 	options sparql.Options
+	limits  Limits
 }
 
 // Query implements render.Querier. Rows of a query that asks for no order are
 // sorted, so the order of statements in a model decides nothing (spec B3, N-19).
 func (d *dataset) Query(ctx context.Context, text string) (any, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, queryTime,
-		fault.New(fault.Finding, "narrow the query", "the query takes longer than %s", queryTime))
+	limits := d.limits.withDefaults()
+	ctx, cancel := limits.within(ctx, "the query")
 	defer cancel()
 	q, err := sparql.Parse(text, d.options)
 	if err != nil {
 		return nil, err
 	}
-	result, err := q.Run(ctx, d.graph, sparql.Limits{Rows: maxResultRows})
+	result, err := q.Run(ctx, d.graph, limits.engine())
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +39,7 @@ func (d *dataset) Query(ctx context.Context, text string) (any, error) {
 	case sparql.Ask:
 		return result.Boolean, nil
 	case sparql.Select:
-		return rows(result, !ordered(text))
+		return rows(result, !q.Ordered())
 	default:
 		return triples(result)
 	}
@@ -148,35 +140,6 @@ func ranked(v any) (kind int, number float64, text string) {
 	default:
 		return 0, 0, ""
 	}
-}
-
-// tokens matches what tells an ORDER BY of a query from one in a sub-query: braces
-// and words; and what may hide either: IRIs, comments, strings.
-var tokens = regexp.MustCompile(strings.Join([]string{
-	`<[^<>"{}|^\x60\\\s]*>`,
-	`#[^\n]*`,
-	`(?s:"""(?:\\.|"{0,2}[^"\\])*""")`,
-	`(?s:'''(?:\\.|'{0,2}[^'\\])*''')`,
-	`"(?:[^"\\\n]|\\.)*"`,
-	`'(?:[^'\\\n]|\\.)*'`,
-	`[{}]`,
-	`[?$\w:.-]+`,
-}, "|"))
-
-// ordered reports whether a query that parses has an ORDER BY of its own.
-func ordered(text string) bool {
-	depth := 0
-	for _, token := range tokens.FindAllString(text, -1) {
-		switch {
-		case token == "{":
-			depth++
-		case token == "}":
-			depth--
-		case depth == 0 && strings.EqualFold(token, "ORDER"):
-			return true
-		}
-	}
-	return false
 }
 
 // cell makes a template value of a term (spec B2): booleans and numbers are

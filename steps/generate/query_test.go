@@ -1,12 +1,10 @@
 package generate
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 
 	"github.com/ultrafast-ci/ultrafast/internal/graph"
-	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
 func TestCell(t *testing.T) {
@@ -40,28 +38,6 @@ func TestCell(t *testing.T) {
 	}
 }
 
-func TestOrdered(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]bool{
-		"SELECT ?a { ?a ?b ?c }":                                           false,
-		"SELECT ?a { ?a ?b ?c } ORDER BY ?a":                               true,
-		"SELECT ?a { ?a ?b ?c } GROUP BY ?a HAVING (?a < 3)\norder\nby ?a": true,
-		"SELECT ?a { { SELECT ?a { ?a ?b ?c } ORDER BY ?a } }":             false,
-		"SELECT ?order { ?order ?b ?c }":                                   false,
-		"SELECT ?a { ?a ?b ?c } # ORDER BY ?a":                             false,
-		"PREFIX order: <http://e/#ORDER> SELECT ?a { ?a order:ORDER ?c }":  false,
-		"SELECT ?a { ?a ?b '} ORDER BY' }":                                 false,
-		`SELECT ?a { ?a ?b "\"} ORDER" } ORDER BY ?a`:                      true,
-		"SELECT ?a { ?a ?b '''it's } ORDER ''' }":                          false,
-		"SELECT ?a { FILTER(?a < 3 && ?b > 1) } ORDER BY ?a":               true,
-		"SELECT ?a { ?a ?b ?c }\nVALUES ?a { '{' } ORDER":                  true,
-	} {
-		if got := ordered(text); got != want {
-			t.Errorf("ordered(%q) = %v", text, got)
-		}
-	}
-}
-
 // TestRowOrder gives the same statements in two orders: the rows do not change.
 func TestRowOrder(t *testing.T) {
 	t.Parallel()
@@ -91,29 +67,5 @@ func TestRowOrder(t *testing.T) {
 		if !strings.HasPrefix(files["x"], want) || files["x"] != first {
 			t.Errorf("rows are %q; want %q first, and what they were, %q", files["x"], want, first)
 		}
-	}
-}
-
-func TestQueryRun(t *testing.T) {
-	t.Parallel()
-	documents := func() []Document {
-		return []Document{
-			{Name: "a.ttl", Base: "http://e/", Text: strings.NewReader("<s> <p> [ <q> 1 ] .")},
-			{Name: "b.nt", Graph: "http://e/g", Text: strings.NewReader("<http://e/s> <http://e/p> \"x\" .\n")},
-		}
-	}
-	q := Query{Name: "q.rq", Base: "http://e/", Text: "SELECT ?v ?w { <s> <p>/<q> ?v . GRAPH <g> { ?s ?p ?w } }", Documents: documents()}
-	var out bytes.Buffer
-	if err := q.Run(t.Context(), &out, "csv"); err != nil || out.String() != "v,w\r\n1,x\r\n" {
-		t.Errorf("got %q, %v", &out, err)
-	}
-	out.Reset()
-	q.Documents = documents()
-	if err := q.Explain(t.Context(), &out); err != nil || out.Len() < 10 {
-		t.Errorf("plan %q, %v", &out, err)
-	}
-	q.Text = "SELECT {"
-	if err := q.Check(); fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), "q.rq:1:") {
-		t.Errorf("err = %v; want a finding in q.rq", err)
 	}
 }

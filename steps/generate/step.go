@@ -35,6 +35,10 @@ type Step struct {
 	// Lock keeps two runs that write to OutputDir apart; nil means that the caller does.
 	Lock Locker
 
+	// GraphCache keeps graphs for other runs of the process; nil keeps them for the
+	// templates of this run alone.
+	GraphCache *GraphCache
+
 	// Log and Progress may be nil. Progress is called by one goroutine at a time.
 	Log      *slog.Logger
 	Progress func(message string)
@@ -52,9 +56,10 @@ type Unit struct {
 	Graphs []Graph
 }
 
-// Graph is a file of the project with Turtle (.ttl) or N-Triples (.nt).
+// Graph is a file of the project with a graph.
 type Graph struct {
-	// Name is its path relative to the project, with forward slashes.
+	// Name is its path relative to the project, with forward slashes. Its end tells
+	// the notation: .ttl, .nt, .rdf or .jsonld.
 	Name string
 	Data []byte
 }
@@ -78,6 +83,8 @@ type Options struct {
 	Lenient, TrimBlocks, LstripBlocks bool
 	// Force overwrites files in OutputDir that were changed by hand.
 	Force bool
+	// Limits bound each query of a template, and its graph.
+	Limits Limits
 	// Seed fixes what templates draw at random, Now what they take for the present
 	// time; the zero time stands for the Unix epoch.
 	Seed uint64
@@ -101,7 +108,9 @@ func (s *Step) Key(_ context.Context, in state.State) (map[string]string, error)
 	return key, nil
 }
 
-// Run renders the units and keeps the tree as the artifact "tree".
+// Run renders the units and keeps the tree as the artifact "tree". If a graph
+// violates the shapes of a template, nothing is rendered, and the result is a
+// failed entry with the findings.
 func (s *Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (state.Result, error) {
 	inputs, err := s.inputs(in)
 	if err != nil {
@@ -109,7 +118,7 @@ func (s *Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (stat
 	}
 	plan, err := s.Plan(ctx, in, blobs)
 	if err != nil {
-		return state.Result{}, err
+		return s.refusal(inputs, err)
 	}
 	artifact, err := plan.pack(ctx, blobs)
 	if err != nil {

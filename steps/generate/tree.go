@@ -138,20 +138,32 @@ func (p *Plan) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, e
 		return state.Artifact{}, err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
-	if err := state.Pack(ctx, w, t, nil); err != nil {
+	if err := state.Pack(ctx, &bounded{w, maxArchive}, t, nil); err != nil {
 		return state.Artifact{}, err
 	}
 	return w.Commit(state.ArtifactTree)
 }
 
-// maxEntries bounds the entries of one package.
-const maxEntries = 20_000
+// bounded takes at most left bytes. What it is given more was not foreseen by
+// [Plan.check]: the names of some files take more than a block.
+type bounded struct {
+	to   io.Writer
+	left int64
+}
 
-// unpack reads a tree made by [state.Pack] into memory. The archive may have at
-// most [state.MaxInline] bytes, so its contents are bounded by that too.
+// Write implements [io.Writer].
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, fault.New(fault.Finding, hintLess, "the tree takes more than %d bytes as an archive", maxArchive)
+	}
+	return b.to.Write(p)
+}
+
+// unpack reads a tree made by [state.Pack] into memory, of at most [maxEntries] and
+// with contents of at most [maxArchive].
 func unpack(archive []byte) (*tree, error) {
 	t := newTree()
-	left := int64(state.MaxInline) // a sparse entry unpacks to more than it takes in the archive
+	left := int64(maxArchive) // a sparse entry unpacks to more than it takes in the archive
 	reader := tar.NewReader(bytes.NewReader(archive))
 	for n := 0; ; n++ {
 		header, err := reader.Next()
@@ -173,7 +185,7 @@ func unpack(archive []byte) (*tree, error) {
 			return nil, fault.New(fault.Finding, "", "entry %.200q occurs twice", header.Name)
 		}
 		if left -= header.Size; left < 0 {
-			return nil, fault.New(fault.Finding, "", "archive unpacks to more than %d bytes", state.MaxInline)
+			return nil, fault.New(fault.Finding, "", "archive unpacks to more than %d bytes", maxArchive)
 		}
 		content, err := io.ReadAll(reader)
 		if err != nil {

@@ -33,6 +33,9 @@ type Locker func(ctx context.Context, path string) (release func() error, err er
 type WriteOptions struct {
 	// Force overwrites files that were changed by hand.
 	Force bool
+	// Within, if set, is the directory of the project: no folder between it and the
+	// directory that is written to may be a link.
+	Within string
 	// Lock keeps two writes to one directory apart; nil means that the caller does.
 	Lock Locker
 }
@@ -50,12 +53,9 @@ func Write(ctx context.Context, dir string, plan *Plan, opts WriteOptions) (_ Ch
 	if err := plan.check(); err != nil {
 		return Changes{}, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return Changes{}, unwritable(dir, err)
-	}
-	root, err := os.OpenRoot(dir)
+	root, err := openOutput(dir, opts.Within, true)
 	if err != nil {
-		return Changes{}, unwritable(dir, err)
+		return Changes{}, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	if err := makeWorkDir(root, dir); err != nil {
@@ -89,12 +89,12 @@ func Write(ctx context.Context, dir string, plan *Plan, opts WriteOptions) (_ Ch
 // changes nothing. It returns the files that it left alone because they were
 // changed by hand in the meantime.
 func Recover(ctx context.Context, dir string, lockWith Locker) (kept []string, err error) {
-	root, err := os.OpenRoot(dir)
+	root, err := openOutput(dir, "", false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, unwritable(dir, err)
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	if _, err := root.Lstat(workDir); errors.Is(err, fs.ErrNotExist) {
@@ -118,12 +118,12 @@ func Diff(ctx context.Context, w io.Writer, dir string, plan *Plan, opts WriteOp
 	if err := plan.check(); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := openOutput(dir, opts.Within, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return diffNew(ctx, w, plan)
 	}
 	if err != nil {
-		return unwritable(dir, err)
+		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	s, err := newSurvey(root, dir, plan, opts.Force)
@@ -171,6 +171,83 @@ func (s *survey) diff(w io.Writer, c change, f *File) error {
 		return err
 	}
 	return unified(w, oldName, newName, before, after)
+}
+
+// openOutput opens dir, and makes it if create is set. A link in its place is
+// refused; if it lies below within, one in place of a folder between them too, and
+// then none that comes up meanwhile leads out of within.
+func openOutput(dir, within string, create bool) (_ *os.Root, err error) {
+	dir = filepath.Clean(dir)
+	rel, err := filepath.Rel(within, dir)
+	if within == "" || err != nil || !filepath.IsLocal(rel) {
+		return openAlone(dir, create)
+	}
+	project, err := os.OpenRoot(within)
+	if err != nil {
+		return nil, unwritable(dir, err)
+	}
+	if rel == "." {
+		return project, nil
+	}
+	defer func() { err = errors.Join(err, project.Close()) }()
+	for i := range len(rel) + 1 {
+		if i < len(rel) && !os.IsPathSeparator(rel[i]) {
+			continue
+		}
+		info, err := project.Lstat(rel[:i])
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return nil, unwritable(dir, err)
+		}
+		if err := refuseLink(filepath.Join(within, rel[:i]), info); err != nil {
+			return nil, err
+		}
+	}
+	if create {
+		if err := project.MkdirAll(rel, 0o755); err != nil {
+			return nil, unwritable(dir, err)
+		}
+	}
+	root, err := project.OpenRoot(rel)
+	if err != nil {
+		return nil, unwritable(dir, err)
+	}
+	return root, nil
+}
+
+func openAlone(dir string, create bool) (*os.Root, error) {
+	info, err := os.Lstat(dir)
+	switch {
+	case err == nil:
+		err = refuseLink(dir, info)
+	case errors.Is(err, fs.ErrNotExist) && create:
+		err = nil
+	default:
+		err = unwritable(dir, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if create {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, unwritable(dir, err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, unwritable(dir, err)
+	}
+	return root, nil
+}
+
+// refuseLink refuses links and, on Windows, what else leads elsewhere.
+func refuseLink(name string, info fs.FileInfo) error {
+	if info.Mode()&(fs.ModeSymlink|fs.ModeIrregular) == 0 {
+		return nil
+	}
+	return fault.New(fault.Finding, "remove it, or name the directory that it leads to", "write to %s: it is a link", name)
 }
 
 func unwritable(dir string, err error) error {

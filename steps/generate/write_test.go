@@ -456,3 +456,64 @@ func TestInParallelReturnsTheFirstError(t *testing.T) {
 		}
 	}
 }
+
+// A link in place of the output directory, or between it and the project, would
+// lead the write somewhere else.
+func TestWriteRefusesLinksOnTheWay(t *testing.T) {
+	t.Parallel()
+	plan := planFor(map[string]string{"a.txt": "a"})
+	for name, c := range map[string]struct {
+		link, dir string // below the project
+		within    bool
+	}{
+		"the directory":          {"service", "service", true},
+		"with a slash":           {"service", "service/", true},
+		"outside of a project":   {"service", "service", false},
+		"a folder above":         {"services", "services/shop", true},
+		"a folder above and new": {"services", "services/shop/new", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			project, outside := t.TempDir(), t.TempDir()
+			if err := os.MkdirAll(filepath.Join(outside, "shop"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(outside, filepath.Join(project, c.link)); err != nil {
+				t.Skip(err)
+			}
+			var opts WriteOptions
+			if c.within {
+				opts.Within = project
+			}
+			dir := project + "/" + c.dir
+			_, err := Write(t.Context(), dir, plan, opts)
+			if fault.KindOf(err) != fault.Finding || !strings.Contains(fmt.Sprint(err), "is a link") {
+				t.Errorf("write: %v", err)
+			}
+			if err := Diff(t.Context(), &bytes.Buffer{}, dir, plan, opts); fault.KindOf(err) != fault.Finding {
+				t.Errorf("diff: %v", err)
+			}
+			if left := contents(t, outside); len(left) > 0 {
+				t.Errorf("written outside: %v", left)
+			}
+		})
+	}
+}
+
+// The project's own directory may be reached by a link: it is where the user is.
+func TestWriteBelowALinkedProject(t *testing.T) {
+	t.Parallel()
+	real, link := t.TempDir(), filepath.Join(t.TempDir(), "project")
+	if err := os.Symlink(real, link); err != nil {
+		t.Skip(err)
+	}
+	for _, dir := range []string{link, filepath.Join(link, "out", "deep")} {
+		if _, err := Write(t.Context(), dir, planFor(map[string]string{"a.txt": "a"}), WriteOptions{Within: link}); err != nil {
+			t.Error(err)
+		}
+		wantContents(t, dir, map[string]string{"a.txt": "a"})
+		if err := os.RemoveAll(filepath.Join(real, ".ggen")); err != nil || os.Remove(filepath.Join(real, "a.txt")) != nil && dir == link {
+			t.Errorf("not written to %s: %v", real, err)
+		}
+	}
+}

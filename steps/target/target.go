@@ -94,7 +94,8 @@ type Service struct {
 	// Env is added to the image's environment. Values end up in records: no secrets.
 	Env map[string]string `json:"env,omitempty"`
 	// Port is the one the service listens on by itself. A target that runs several
-	// releases on one address hands another in the variable PORT.
+	// releases on one address hands another in the variable PORT, and the host to
+	// listen on in LISTEN.
 	Port int `json:"port,omitempty"`
 	// HealthPath answers 2xx when the service can serve.
 	HealthPath string `json:"healthPath"`

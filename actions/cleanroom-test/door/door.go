@@ -4,6 +4,7 @@ package door
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -38,6 +39,7 @@ func New() app.Door {
 		Name:        "ultrafast-cleanroom-test",
 		Description: "Build a source tree, run its tests and package what was tested, in a sandbox without a network.",
 		CLI:         &CLI{},
+		KeepRoot:    true,
 	}
 }
 
@@ -61,6 +63,26 @@ func (o Options) level(project *config.Project) (sandbox.Level, error) {
 		return 0, fault.Wrap(err, fault.Usage, "", "minimum isolation")
 	}
 	return level, nil
+}
+
+// check refuses what is out of range, with the ranges of the project file. Zero is
+// a flag that was not given.
+func (o Options) check() error {
+	for _, flag := range []struct {
+		name        string
+		value       float64
+		least, most float64
+	}{
+		{"--memory", float64(o.Memory), 16, 1 << 22},
+		{"--cpus", o.CPUs, 0.01, 4096},
+		{"--pids", float64(o.PIDs), 1, 1 << 22},
+		{"--timeout", o.Timeout.Seconds(), 0.001, (24 * time.Hour).Seconds()},
+	} {
+		if flag.value != 0 && !(flag.value >= flag.least && flag.value <= flag.most) {
+			return fault.New(fault.Usage, "leave it out for the limit of the project", "%s %s: it may be %g to %.0f", flag.name, strconv.FormatFloat(flag.value, 'f', -1, 64), flag.least, flag.most)
+		}
+	}
+	return nil
 }
 
 func (o Options) limits(project *config.Project) sandbox.Limits {
@@ -113,6 +135,9 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 
 // NewStep returns the phase as project and options ask for it.
 func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	level, err := o.level(project)
 	if err != nil {
 		return nil, err
@@ -163,7 +188,9 @@ type Exec struct {
 
 // Help shows how it is called.
 func (*Exec) Help() string {
-	return `The exit code is the command's own; 125 to 127 are the clean room's, as docker run has them.
+	return `The exit code is the command's own; 125 to 127 are the clean room's, as docker
+run has them: 127 if the command is not found, 126 if it cannot be run, 125 if the
+clean room failed or ended the command at a limit. 2 is a mistake of the call.
 
 Examples:
   ultrafast-cleanroom-test exec -- cat /proc/self/status
@@ -171,7 +198,14 @@ Examples:
 }
 
 // Run runs the command in an environment of its own.
-func (e *Exec) Run(ctx context.Context, a *app.App) (err error) {
+func (e *Exec) Run(ctx context.Context, a *app.App) error {
+	if err := e.check(); err != nil {
+		return err
+	}
+	argv := trimDashes(e.Argv)
+	if len(argv) == 0 {
+		return fault.New(fault.Usage, "write it after --", "no command was named")
+	}
 	project, err := a.LoadProject()
 	if err != nil {
 		return err
@@ -180,39 +214,73 @@ func (e *Exec) Run(ctx context.Context, a *app.App) (err error) {
 	if err != nil {
 		return err
 	}
-	cache, err := a.CacheDir()
+	code, err := e.run(ctx, a, argv, level, e.limits(project))
+	if err != nil && ctx.Err() != nil {
+		return err // interrupted, which is not the clean room's failure
+	}
 	if err != nil {
-		return err
+		a.Terminal.Failure(a.Tool+": "+err.Error(), fault.HintOf(err))
 	}
-	limits := e.limits(project)
-	env, err := Backend(a, cache).Create(ctx, sandbox.EnvironmentSpec{Name: execName(a), MinIsolation: level, Limits: limits})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, env.Close(context.WithoutCancel(ctx))) }()
-	for _, why := range env.Effective().Why {
-		a.Log.Warn("isolation is "+env.Effective().Level.String(), "why", why)
-	}
-	container, err := env.Start(ctx, sandbox.ContainerSpec{
-		Name: "exec", Argv: trimDashes(e.Argv), Limits: limits, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr,
-		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TZ=UTC", "LANG=C.UTF-8"},
-	})
-	if err != nil {
-		return errors.Join(err, app.ExitError{Code: exitNotStarted})
-	}
-	status, err := container.Wait(ctx)
-	switch {
-	case err != nil:
-		return errors.Join(err, container.Kill(context.WithoutCancel(ctx)))
-	case status.OOM || status.TimedOut || status.OutputLimit:
-		return fault.New(fault.Finding, "raise the limit, or find what uses so much", "%s %s", e.Argv[0], status)
-	case !status.OK():
-		return app.ExitError{Code: status.Code}
+	if code != 0 {
+		return app.ExitError{Code: code}
 	}
 	return nil
 }
 
-const exitNotStarted = 126 // as docker run: the command cannot be invoked
+// run returns the exit code, and the error that is to be shown if it is not the
+// command's own.
+func (e *Exec) run(ctx context.Context, a *app.App, argv []string, level sandbox.Level, limits sandbox.Limits) (code int, err error) {
+	cache, err := a.CacheDir()
+	if err != nil {
+		return exitOurs, err
+	}
+	env, err := Backend(a, cache).Create(ctx, sandbox.EnvironmentSpec{Name: execName(a), MinIsolation: level, Limits: limits})
+	if err != nil {
+		return exitOurs, err
+	}
+	defer func() {
+		if closeErr := env.Close(context.WithoutCancel(ctx)); closeErr != nil {
+			code, err = exitOurs, errors.Join(err, closeErr)
+		}
+	}()
+	for _, why := range env.Effective().Why {
+		a.Log.Warn("isolation is "+env.Effective().Level.String(), "why", why)
+	}
+	container, err := env.Start(ctx, sandbox.ContainerSpec{
+		Name: "exec", Argv: argv, Limits: limits, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr,
+		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TZ=UTC", "LANG=C.UTF-8"},
+	})
+	if err != nil {
+		return notStarted(err), err
+	}
+	status, err := container.Wait(ctx)
+	if err != nil {
+		return exitOurs, errors.Join(err, container.Kill(context.WithoutCancel(ctx)))
+	}
+	if status.OOM || status.TimedOut || status.OutputLimit {
+		return exitOurs, fault.New(fault.Finding, "raise the limit, or find what uses so much", "%s: %s", argv[0], status)
+	}
+	return status.Code, nil
+}
+
+// Exit codes of the clean room, as docker run has them.
+const (
+	exitOurs      = 125 // the clean room failed, or ended the command
+	exitCannotRun = 126
+	exitNotFound  = 127
+)
+
+// notStarted returns the exit code for a command that did not start.
+func notStarted(err error) int {
+	switch {
+	case fault.KindOf(err) != fault.Finding: // the clean room could not be set up
+		return exitOurs
+	case errors.Is(err, fs.ErrNotExist):
+		return exitNotFound
+	default:
+		return exitCannotRun
+	}
+}
 
 // trimDashes removes the "--" that kong passes through.
 func trimDashes(argv []string) []string {

@@ -11,6 +11,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
 	"github.com/ultrafast-ci/ultrafast/steps/deploy"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
 // CLI is the command line of the binary.
@@ -39,6 +40,7 @@ func New() app.Door {
 		Name:        "ultrafast-deploy",
 		Description: "Bring a judged image into an environment and move the traffic to it, or leave everything as it was.",
 		CLI:         &CLI{},
+		KeepRoot:    true,
 	}
 }
 
@@ -83,7 +85,7 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	}
 	return a.RunSteps(ctx, chain, app.Run{
 		Verdict: Verdict(project), Failed: "deploy: what served before serves on",
-		Below: func() [][2]string { return Below(project, r.Options) },
+		Below: func() [][2]string { return Serves(chain.State, project, r.Options) },
 	}, step)
 }
 
@@ -92,7 +94,20 @@ func Verdict(project *config.Project) string {
 	return fmt.Sprintf("%s %s is live", project.Name, project.Version)
 }
 
-// Below are the lines under the timeline of a deploy that passed.
+// Serves are the lines under the timeline of a deploy that passed: the address is
+// the one that the router has, as the chain's last entry says.
+func Serves(chain state.State, project *config.Project, o Options) [][2]string {
+	if n := len(chain); n > 0 {
+		for _, ev := range chain[n-1].Evidence {
+			if address := ev.Facts["router.address"]; address != "" {
+				return [][2]string{{"serves", "http://" + address}}
+			}
+		}
+	}
+	return Below(project, o)
+}
+
+// Below are the same lines by what was asked for, where no chain says better.
 func Below(project *config.Project, o Options) [][2]string {
 	listen := project.Deploy.Listen
 	if o.Listen != "" {
@@ -149,6 +164,9 @@ func (s *Status) Run(ctx context.Context, a *app.App) error {
 		return a.PrintJSON(status)
 	}
 	rows := [][2]string{{"environment", status.Environment}, {"serving", orNothing(status.Serving)}}
+	if t := status.Live.Traffic; t != nil {
+		rows = append(rows, [2]string{"address", "http://" + t.Address})
+	}
 	for _, i := range status.Live.Instances {
 		rows = append(rows, [2]string{"release", fmt.Sprintf("%s  image %s  running %t", i.Release, i.Image.Short(), i.Running)})
 	}
@@ -234,7 +252,20 @@ func (d *Down) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	return step.Down(ctx)
+	if err := step.Down(ctx); err != nil {
+		return err
+	}
+	if a.Output == "json" {
+		return a.PrintJSON(downed{Environment: step.Environment})
+	}
+	return nil
+}
+
+// downed is what a program hears of an environment that was stopped.
+type downed struct {
+	Environment string `json:"environment"`
+	// Serving is empty: nothing serves.
+	Serving string `json:"serving"`
 }
 
 func orNothing(s string) string {

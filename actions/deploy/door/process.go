@@ -2,7 +2,9 @@ package door
 
 import (
 	"context"
+	"errors"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
@@ -26,8 +28,12 @@ type RouterRun struct {
 // Run serves. It reports on standard output when it is ready.
 func (r *RouterRun) Run(ctx context.Context, a *app.App) error {
 	signal.Ignore(syscall.SIGPIPE) // whoever started it may be gone
+	ready := local.Report(a.Stdout)
+	if err := local.Live(ctx, r.StateDir); err != nil {
+		return errors.Join(err, ready(err))
+	}
 	return router.Run(ctx, router.Options{
-		Listen: r.Listen, AdminSocket: r.AdminSocket, StateDir: r.StateDir, Log: a.Log, Ready: local.Report(a.Stdout),
+		Listen: r.Listen, AdminSocket: r.AdminSocket, StateDir: r.StateDir, Log: a.Log, Ready: ready,
 	})
 }
 
@@ -43,5 +49,9 @@ func (s *Supervise) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	return supervisor.Run(ctx, supervisor.Options{Spec: spec, Log: a.Log, Ready: local.Report(a.Stdout)})
+	ready := local.Report(a.Stdout)
+	if err := local.Live(ctx, filepath.Dir(spec.Record)); err != nil {
+		return errors.Join(err, ready(err))
+	}
+	return supervisor.Run(ctx, supervisor.Options{Spec: spec, Log: a.Log, Ready: ready})
 }

@@ -1,14 +1,18 @@
 package door
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/attest"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/lock"
 	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/internal/policy"
 	"github.com/ultrafast-ci/ultrafast/internal/router"
@@ -17,6 +21,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/deploy"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
 // NewStep returns the phase as project and options ask for it. The trust root must
@@ -24,6 +29,9 @@ import (
 func NewStep(a *app.App, project *config.Project, o Options) (*deploy.Step, error) {
 	if o.TrustRoot == "" {
 		return nil, fault.New(fault.Usage, "name a file outside the workspace, as `ultrafast-validate keygen` writes one", "no --trust-root was given")
+	}
+	if err := a.CheckOutside(project, "trust root", o.TrustRoot); err != nil {
+		return nil, err
 	}
 	root, err := readTrustRoot(a, o.TrustRoot)
 	if err != nil {
@@ -50,20 +58,47 @@ func newStep(a *app.App, project *config.Project, o Options) (*deploy.Step, erro
 		return nil, fault.New(fault.Usage, "write target = \"local\"", "unknown deploy target %q", project.Deploy.Target)
 	}
 	dir := filepath.Join(project.Dir, ".ggen", "deploy", environment)
-	where, err := newTarget(a, project, o, dir)
-	if err != nil {
-		return nil, err
-	}
 	step := &deploy.Step{
 		Environment: environment, Strategy: project.Deploy.Strategy, Service: service(project),
-		Target: where, Pusher: oci.Client{}, Destination: destination, Dir: dir,
+		Pusher: pusher{oci.Client{}}, Destination: destination, Dir: dir,
 		Holder: fmt.Sprintf("%s, process %d", a.Tool, os.Getpid()), Clock: clock{a.Now},
 		Log: a.Log, Progress: a.ProgressOf(phase.Deploy),
 	}
 	if o.Strategy != "" {
 		step.Strategy = o.Strategy
 	}
+	// The environment's name is part of a path: it is judged before any is used.
+	if err := step.Check(); err != nil {
+		return nil, err
+	}
+	where, err := newTarget(a, project, o, dir)
+	if err != nil {
+		return nil, err
+	}
+	step.Target = where
 	return step, nil
+}
+
+// pusher lets one process at a time write into a directory of images, which the
+// environments of a project share.
+type pusher struct{ deploy.Pusher }
+
+// pushWait bounds the wait for another push.
+const pushWait = 5 * time.Minute
+
+func (p pusher) Push(ctx context.Context, blobs state.Blobs, entry *state.Entry, destination string) (_ string, err error) {
+	dir, ok := strings.CutPrefix(destination, "layout:")
+	if !ok || dir == "" {
+		return p.Pusher.Push(ctx, blobs, entry, destination)
+	}
+	bounded, cancel := context.WithTimeout(ctx, pushWait)
+	defer cancel()
+	held, err := lock.Acquire(bounded, filepath.Clean(dir)+".lock")
+	if err != nil {
+		return "", fault.Wrap(err, fault.Unavailable, "check that the directory is writable and no other deploy hangs", "wait for "+dir)
+	}
+	defer func() { err = errors.Join(err, held.Release()) }()
+	return p.Pusher.Push(ctx, blobs, entry, destination)
 }
 
 func stepFor(a *app.App, o Options) (*deploy.Step, error) {

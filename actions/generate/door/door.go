@@ -27,6 +27,7 @@ type Commands struct {
 	List     List     `cmd:"" help:"List the templates of the packages in the chain."`
 	Show     Show     `cmd:"" help:"Show what a template writes, reads and needs."`
 	Query    Query    `cmd:"" help:"Run a SPARQL query over graph files."`
+	Shapes   Shapes   `cmd:"" help:"Check graph files against SHACL shapes."`
 	Render   Render   `cmd:"" help:"Render the body of one template file, nothing else."`
 }
 
@@ -41,11 +42,11 @@ func New() app.Door {
 
 // Options are what a caller may say besides the project file.
 type Options struct {
-	Templates       []string          `arg:"" optional:"" name:"ref" help:"Templates, <package>:<file>; the file may be a pattern. Default: [[generate]] of the project."`
+	Templates       []string          `arg:"" optional:"" name:"ref" twin:"template" help:"Templates, <package>:<file>; the file may be a pattern. Default: [[generate]] of the project."`
 	Template        []string          `placeholder:"REF" help:"The same as a flag, for CI inputs."`
 	Vars            map[string]string `mapsep:"none" placeholder:"KEY=VALUE" help:"Variable; may be repeated."`
 	VarsFile        string            `type:"existingfile" placeholder:"FILE" help:"Variables from a YAML, TOML or JSON file."`
-	Graph           []string          `placeholder:"FILE" help:"Graph file of the project, .ttl or .nt; may be repeated. Default: as the project says."`
+	Graph           []string          `placeholder:"FILE" help:"Graph file of the project, .ttl, .nt, .rdf or .jsonld; may be repeated. Default: as the project says."`
 	Package         []string          `type:"existingdir" placeholder:"DIR" help:"Package in a local directory, used when no --state is given; may be repeated."`
 	OutputDir       string            `type:"path" placeholder:"DIR" help:"Also write the tree here. Default: output of the project, if it has one."`
 	Force           bool              `help:"Overwrite files that were changed by hand."`
@@ -53,6 +54,7 @@ type Options struct {
 	AllowShellChars bool              `help:"Permit $$( and backticks in values of --vars."`
 	AllowCI         bool              `name:"allow-ci" help:"Permit templates that write pipeline definitions."`
 	Seed            uint64            `help:"Seed of everything random."`
+	Limits
 }
 
 // Template renders templates.
@@ -103,11 +105,13 @@ type Tree struct {
 	// Dir is absolute; empty for none.
 	Dir   string
 	Force bool
+
+	project string
 }
 
 // NewTree returns the directory that the options or the project name.
 func NewTree(a *app.App, project *config.Project, o Options) Tree {
-	t := Tree{Force: o.Force}
+	t := Tree{Force: o.Force, project: project.Dir}
 	switch {
 	case o.OutputDir != "":
 		t.Dir = a.Abs(o.OutputDir)
@@ -127,7 +131,7 @@ func (t Tree) Write(ctx context.Context, s state.State, blobs state.Blobs) error
 	if err != nil {
 		return err
 	}
-	_, err = generate.Write(ctx, t.Dir, plan, generate.WriteOptions{Force: t.Force, Lock: locker})
+	_, err = generate.Write(ctx, t.Dir, plan, generate.WriteOptions{Force: t.Force, Within: t.project, Lock: locker})
 	return err
 }
 
@@ -139,7 +143,7 @@ func (t Tree) diff(ctx context.Context, w io.Writer, chain *app.Chain, step *gen
 	if err != nil {
 		return err
 	}
-	return generate.Diff(ctx, w, t.Dir, plan, generate.WriteOptions{Force: t.Force})
+	return generate.Diff(ctx, w, t.Dir, plan, generate.WriteOptions{Force: t.Force, Within: t.project})
 }
 
 func locker(ctx context.Context, path string) (func() error, error) {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
@@ -26,10 +27,11 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 	step := &generate.Step{
 		Options: generate.Options{
 			Vars: project.Vars, Flags: o.Vars, AllowShellChars: o.AllowShellChars, AllowCI: o.AllowCI,
-			Strict: o.Strict, Force: o.Force, Seed: o.Seed,
+			Strict: o.Strict, Force: o.Force, Seed: o.Seed, Limits: o.limits(project),
 		},
-		Files: files,
-		Log:   a.Log,
+		Files:      files,
+		GraphCache: graphCache(a, project),
+		Log:        a.Log,
 	}
 	if o.VarsFile != "" {
 		vars, err := readVars(a, o.VarsFile)
@@ -40,6 +42,15 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 	}
 	step.Units, err = units(project, o)
 	return step, err
+}
+
+// graphCache returns the cache of graphs that the project asks for (spec K-13).
+func graphCache(a *app.App, project *config.Project) *generate.GraphCache {
+	ttl := time.Duration(project.Template.RDFCacheTTLSeconds) * time.Second
+	if !project.Template.RDFCacheEnabled {
+		ttl = 0
+	}
+	return generate.NewGraphCache(ttl, a.Now)
 }
 
 // openDir returns the files below dir; links that lead out of it are refused.

@@ -1,13 +1,9 @@
 package door
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"maps"
-	"net/url"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -69,63 +65,6 @@ func describe(ctx context.Context, a *app.App, packages []string, ask func(*gene
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", i.Reference, i.To, strings.Join(i.Queries, " "), strings.Join(i.Needs, " "))
 	}
 	return w.Flush()
-}
-
-// Query runs a query.
-type Query struct {
-	Query  string            `required:"" type:"existingfile" placeholder:"FILE" help:"SPARQL query."`
-	Data   []string          `type:"existingfile" placeholder:"FILE" help:"Graph file, .ttl or .nt, for the default graph; may be repeated."`
-	Graph  map[string]string `mapsep:"none" placeholder:"IRI=FILE" help:"Graph file for a named graph; may be repeated."`
-	Base   string            `placeholder:"IRI" help:"Base IRI of query and files. Default: each file's own URL."`
-	Format string            `enum:"json,csv,tsv,table,nt" default:"table" help:"Syntax of the result: ${enum}."`
-	Plan   bool              `help:"Print how the query would be executed."`
-	Check  bool              `help:"Only parse the query."`
-}
-
-// Help shows how it is called.
-func (*Query) Help() string {
-	return `Examples:
-  ultrafast-generate query --data model.ttl --query entities.rq
-  ultrafast-generate query --data model.ttl --query entities.rq --plan`
-}
-
-// Run prints the result.
-func (q *Query) Run(ctx context.Context, a *app.App) error {
-	text, err := a.ReadFile("query", q.Query)
-	if err != nil {
-		return err
-	}
-	query := generate.Query{Name: q.Query, Text: string(text), Base: q.base(a, q.Query)}
-	if q.Check {
-		return query.Check()
-	}
-	add := func(graph, file string) error {
-		data, err := a.ReadFile("graph", file)
-		query.Documents = append(query.Documents, generate.Document{Name: file, Text: bytes.NewReader(data), Base: q.base(a, file), Graph: graph})
-		return err
-	}
-	for _, file := range q.Data {
-		if err := add("", file); err != nil {
-			return err
-		}
-	}
-	for _, graph := range slices.Sorted(maps.Keys(q.Graph)) { // the order of loading is that of the rows
-		if err := add(graph, q.Graph[graph]); err != nil {
-			return err
-		}
-	}
-	if q.Plan {
-		return query.Explain(ctx, a.Stdout)
-	}
-	return query.Run(ctx, a.Stdout, q.Format)
-}
-
-// base returns the base IRI of a file: the one given, else its own URL.
-func (q *Query) base(a *app.App, file string) string {
-	if q.Base != "" {
-		return q.Base
-	}
-	return (&url.URL{Scheme: "file", Path: filepath.ToSlash(a.Abs(file))}).String()
 }
 
 // Render renders a body.

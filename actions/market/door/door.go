@@ -64,7 +64,7 @@ func (i Index) open(a *app.App, project *config.Project) (*registry.Registry, er
 // Options are what a caller may say besides the project file.
 type Options struct {
 	Index
-	Packages []string `arg:"" optional:"" name:"package" help:"Packages, <id> or <id>@<range>. Default: [packages] of the project."`
+	Packages []string `arg:"" optional:"" name:"package" help:"Packages, <id> or <id>@<range>, besides [packages] of the project."`
 	Package  []string `placeholder:"ID" help:"The same as a flag, for CI inputs."`
 	Version  string   `name:"package-version" aliases:"range" placeholder:"RANGE" help:"Version or range, if one package is named."`
 	Force    bool     `help:"Fetch and install again what is installed."`
@@ -78,7 +78,9 @@ type Add struct{ Options }
 
 // Help shows how it is called.
 func (*Add) Help() string {
-	return `Examples:
+	return `Packages that are named come to those of the project; a range that is named wins.
+
+Examples:
   ultrafast-market add                      # what the project file names
   ultrafast-market add go-http-service
   ultrafast-market add go-http-service@^1.2 --index https://example.com/registry/index.json
@@ -123,8 +125,11 @@ func NewStep(a *app.App, project *config.Project, o Options) (*market.Step, erro
 	}, nil
 }
 
+// requests returns the packages of the project and those that are named. The lock
+// file holds what they come to, so none of the project's may be missing. A range
+// that is named wins over the project's.
 func requests(project *config.Project, o Options) ([]market.Request, error) {
-	named := append(o.Packages, o.Package...)
+	named := append(o.Packages[:len(o.Packages):len(o.Packages)], o.Package...)
 	if o.Version != "" && len(named) != 1 {
 		return nil, fault.New(fault.Usage, "write <id>@<range> for each package", "--package-version goes with exactly one package, not %d", len(named))
 	}
@@ -137,10 +142,13 @@ func requests(project *config.Project, o Options) ([]market.Request, error) {
 		if o.Version != "" {
 			r.Range = o.Version
 		}
+		if r.Range == "" {
+			r.Range = project.Packages[r.ID]
+		}
 		out = append(out, r)
 	}
-	if len(named) == 0 {
-		for _, id := range slices.Sorted(maps.Keys(project.Packages)) {
+	for _, id := range slices.Sorted(maps.Keys(project.Packages)) {
+		if !slices.ContainsFunc(out, func(r market.Request) bool { return r.ID == id }) {
 			out = append(out, market.Request{ID: id, Range: project.Packages[id]})
 		}
 	}

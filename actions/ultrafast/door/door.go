@@ -30,6 +30,6 @@ func New() app.Door {
 		Name: "ultrafast",
 		Description: "Take a template package, or the code you already have, to a running, proven release: " +
 			"market, generate, cleanroom-test, validate, deploy.",
-		CLI: &CLI{},
+		CLI: &CLI{}, KeepRoot: true,
 	}
 }

@@ -55,6 +55,9 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
+	if r.Key == "" && !until.Before(phase.Validate) {
+		a.WithoutSecret("signing", "key")
+	}
 	signer, err := validate.NewSigner(a, r.Key)
 	if err != nil {
 		return err
@@ -80,7 +83,7 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	}
 	if until == phase.Deploy {
 		run.Verdict = deploy.Verdict(project)
-		run.Below = func() [][2]string { return deploy.Below(project, r.deploy()) }
+		run.Below = func() [][2]string { return deploy.Serves(chain.State, project, r.deploy()) }
 	}
 	return a.RunSteps(ctx, chain, run, steps...)
 }

@@ -100,7 +100,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*validate.Step, er
 		Log: a.Log, Progress: a.ProgressOf(phase.Validate),
 	}
 	if o.TrustRoot != "" {
-		root, err := readTrustRoot(a, o.TrustRoot)
+		root, err := readTrustRoot(a, project, o.TrustRoot)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +109,10 @@ func NewStep(a *app.App, project *config.Project, o Options) (*validate.Step, er
 	return step, nil
 }
 
-func readTrustRoot(a *app.App, path string) (policy.TrustRoot, error) {
+func readTrustRoot(a *app.App, project *config.Project, path string) (policy.TrustRoot, error) {
+	if err := a.CheckOutside(project, "trust root", path); err != nil {
+		return policy.TrustRoot{}, err
+	}
 	b, err := a.ReadFile("trust root", path)
 	if err != nil {
 		return policy.TrustRoot{}, err

@@ -26,7 +26,7 @@ const verifier = "https://github.com/ultrafast-ci/ultrafast/steps/validate"
 
 // Sign signs the verdict.
 type Sign struct {
-	Key string `required:"" type:"path" placeholder:"FILE" help:"Private key, as keygen writes it."`
+	Key string `type:"path" placeholder:"FILE" help:"Private key, as keygen writes it. Only a run that gets no secrets, such as that of a pull request from a fork, may go without: the verdict stays unsigned."`
 }
 
 // Help shows how it is called.
@@ -39,6 +39,9 @@ func (s *Sign) Run(ctx context.Context, a *app.App) error {
 	chain, err := openChain(ctx, a)
 	if err != nil {
 		return err
+	}
+	if s.Key == "" && !a.WithoutSecret("signing", "key") {
+		return fault.New(fault.Usage, "make one with `ultrafast-validate keygen`", "no key: --key is empty")
 	}
 	signer, err := NewSigner(a, s.Key)
 	if err != nil {
@@ -61,6 +64,13 @@ func NewSigner(a *app.App, path string) (*Signer, error) {
 	if path == "" {
 		return &Signer{app: a}, nil
 	}
+	project, err := a.LoadProject()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.CheckOutside(project, "signing key", path); err != nil {
+		return nil, err
+	}
 	b, err := a.ReadFile("signing key", path)
 	if err != nil {
 		return nil, err
@@ -73,7 +83,7 @@ func NewSigner(a *app.App, path string) (*Signer, error) {
 }
 
 // Sign returns the chain with the signature among the evidence of its verdict.
-func (s *Signer) Sign(ctx context.Context, chain state.State, to *store.Layout) (state.State, error) {
+func (s *Signer) Sign(ctx context.Context, chain state.State, to *store.Store) (state.State, error) {
 	if s.key == nil || s.signed(ctx, chain, to) {
 		return chain, nil
 	}
@@ -127,7 +137,11 @@ func (v *Verify) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	root, err := readTrustRoot(a, v.TrustRoot)
+	project, err := a.LoadProject()
+	if err != nil {
+		return err
+	}
+	root, err := readTrustRoot(a, project, v.TrustRoot)
 	if err != nil {
 		return err
 	}
@@ -163,6 +177,13 @@ func (*Keygen) Help() string {
 
 // Run writes the three files. It replaces none that exists.
 func (k *Keygen) Run(_ context.Context, a *app.App) error {
+	project, err := a.LoadProject()
+	if err != nil {
+		return err
+	}
+	if err := a.CheckOutside(project, "directory for keys", k.OutputDir); err != nil {
+		return err
+	}
 	key, err := attest.GenerateKey(rand.Reader)
 	if err != nil {
 		return err
@@ -175,27 +196,59 @@ func (k *Keygen) Run(_ context.Context, a *app.App) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "name a directory that can be written", "write key")
 	}
-	for _, f := range []struct {
-		name    string
-		content []byte
-		mode    fs.FileMode
-	}{{"signing.pem", key.PEM(), 0o600}, {"signing.pub", public.PEM(), 0o644}, {"trust.toml", trust.Bytes(), 0o644}} {
-		if err := writeNew(filepath.Join(dir, f.name), f.content, f.mode); err != nil {
-			return err
-		}
+	err = writeAll(dir, []newFile{{"signing.pem", key.PEM(), 0o600}, {"signing.pub", public.PEM(), 0o644}, {"trust.toml", trust.Bytes(), 0o644}})
+	if err != nil {
+		return err
 	}
 	_, err = fmt.Fprintf(a.Stdout, "%s\n", public.ID())
 	return err
 }
 
+type newFile struct {
+	name    string
+	content []byte
+	mode    fs.FileMode
+}
+
+// writeAll writes files into dir, all or none, and replaces none.
+func writeAll(dir string, files []newFile) error {
+	for _, f := range files {
+		path := filepath.Join(dir, f.name)
+		if _, err := os.Lstat(path); err == nil {
+			return exists(path)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fault.Wrap(err, fault.Unavailable, "name a directory that can be written", "write key")
+		}
+	}
+	for i, f := range files {
+		err := writeNew(filepath.Join(dir, f.name), f.content, f.mode)
+		if err == nil {
+			continue
+		}
+		for _, done := range files[:i] {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, done.name)))
+		}
+		return err
+	}
+	return nil
+}
+
+func exists(path string) error {
+	return fault.New(fault.Usage, "choose another directory, or remove the old key yourself", "%s exists", path)
+}
+
+// writeNew writes a file that does not exist, or nothing.
 func writeNew(path string, content []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if errors.Is(err, fs.ErrExist) {
-		return fault.New(fault.Usage, "choose another directory, or remove the old key yourself", "%s exists", path)
+		return exists(path)
 	}
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "name a directory that can be written", "write key")
 	}
 	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(fault.Wrap(err, fault.Unavailable, "name a directory that can be written", "write key"), os.Remove(path))
+	}
+	return nil
 }

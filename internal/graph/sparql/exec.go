@@ -3,7 +3,6 @@ package sparql
 import (
 	"context"
 	"errors"
-	"regexp"
 	"strings"
 	"time"
 
@@ -30,9 +29,9 @@ type execution struct {
 
 	ticks    int
 	memory   int64
-	patterns map[string]*regexp.Regexp // nil for one that is not valid
-	order    []string                  // keys of patterns, oldest first
-	labels   map[string]value          // BNODE(label) of the current solution
+	patterns map[string]*matcher // nil for one that is not valid
+	order    []string            // keys of patterns, oldest first
+	labels   map[string]value    // BNODE(label) of the current solution
 	blanks   int
 	random   uint64
 	baseIRI  string
@@ -57,7 +56,8 @@ func (x *execution) tick() bool {
 }
 
 func (x *execution) checkContext() bool {
-	if err := x.ctx.Err(); err != nil {
+	if x.ctx.Err() != nil {
+		err := context.Cause(x.ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fault.New(fault.Finding, "raise the time limit, or make the query more selective",
 				"the query did not end within its time limit: %w", err)
@@ -410,20 +410,19 @@ func (r *minusRunner) explain(e *explainer) {
 // assignment is a slot and what it is set to.
 type assignment struct {
 	slot int
-	eval evaluator
+	eval numberer
 }
 
 // assign calls k with the slot set to the value of the expression, or as it is
 // if that is an error (section 18.5, Extend).
 func (x *execution) assign(a assignment, k func() bool) bool {
-	v, ok := a.eval()
+	id, ok := a.eval()
 	if x.err != nil {
 		return false
 	}
 	if !ok {
 		return k()
 	}
-	id := x.intern(v)
 	if have := x.row[a.slot]; have != 0 { // a constant of EXISTS
 		return have != id || k()
 	}
@@ -437,7 +436,7 @@ type extendRunner struct {
 	x     *execution
 	input runner
 	slot  int
-	expr  evaluator
+	expr  numberer
 	text  string
 }
 

@@ -11,6 +11,25 @@ import (
 // error, which is what an unbound variable is too (section 17.2).
 type evaluator func() (v value, ok bool)
 
+// numberer computes an expression like an evaluator, as the number of a term.
+// For a variable that is no work, however little of the term is at hand.
+type numberer func() (id graph.ID, ok bool)
+
+func (pl *planner) numberer(s *scalar, e env) numberer {
+	x := pl.x
+	if s.op == exprVar {
+		return func() (graph.ID, bool) { id := x.row[s.slot]; return id, id != 0 }
+	}
+	eval := pl.compile(s, e)
+	return func() (graph.ID, bool) {
+		v, ok := eval()
+		if !ok {
+			return 0, false
+		}
+		return x.intern(v), true
+	}
+}
+
 // compile turns an expression into an evaluator. e says what is known of the
 // row at the place where it will be evaluated.
 func (pl *planner) compile(s *scalar, e env) evaluator {
@@ -22,12 +41,16 @@ func (pl *planner) compile(s *scalar, e env) evaluator {
 		return func() (value, bool) { return v, true }
 	case exprVar:
 		slot := s.slot
+		var last value // rows with the same term tend to come together
 		return func() (value, bool) {
 			id := x.row[slot]
 			if id == 0 {
 				return value{}, false
 			}
-			return x.value(id), true
+			if id != last.id {
+				last = x.value(id)
+			}
+			return last, true
 		}
 	case exprExists, exprNotExists:
 		return pl.exists(s, e)
@@ -150,16 +173,46 @@ func (pl *planner) comparison(s *scalar, e env) evaluator {
 	default:
 		test = inequality(s.name)
 	}
-	return func() (value, bool) {
-		va, ok := a()
-		if !ok {
+	// The operands outlive a call so that taking their addresses costs nothing;
+	// an evaluator is never entered again before it has returned.
+	var va, vb value
+	return pl.remember(s.args, func() (_ value, ok bool) {
+		if va, ok = a(); !ok {
 			return value{}, false
 		}
-		vb, ok := b()
-		if !ok {
+		if vb, ok = b(); !ok {
 			return value{}, false
 		}
 		truth, ok := test(&va, &vb)
+		return newBoolean(truth), ok
+	})
+}
+
+// remember returns eval, a test of two arguments, without evaluating it again
+// as long as both are variables or constants and have the same terms as before,
+// which they tend to have in rows that follow each other.
+func (pl *planner) remember(args []*scalar, eval evaluator) evaluator {
+	for _, arg := range args {
+		if arg.op != exprVar && arg.op != exprTerm {
+			return eval
+		}
+	}
+	x, a, b := pl.x, args[0].slot, args[1].slot
+	var of [2]graph.ID
+	var truth, ok, known bool
+	return func() (value, bool) {
+		var now [2]graph.ID // 0 for a constant
+		if a >= 0 {
+			now[0] = x.row[a]
+		}
+		if b >= 0 {
+			now[1] = x.row[b]
+		}
+		if !known || now != of {
+			var v value
+			v, ok = eval()
+			truth, known, of = v.n != 0, true, now
+		}
 		return newBoolean(truth), ok
 	}
 }

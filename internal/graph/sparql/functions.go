@@ -218,11 +218,7 @@ func langMatches(_ *execution, a []value) (value, bool) {
 	if a[0].kind != kindString || a[1].kind != kindString {
 		return value{}, false
 	}
-	tag, pattern := strings.ToLower(a[0].text), strings.ToLower(a[1].text)
-	if pattern == "*" {
-		return newBoolean(tag != ""), true
-	}
-	return newBoolean(tag == pattern || strings.HasPrefix(tag, pattern+"-")), true
+	return newBoolean(LangMatches(a[0].text, a[1].text)), true
 }
 
 // toIRI is IRI (section 17.4.2.8): relative IRIs are those of the query.

@@ -13,7 +13,7 @@ import (
 // within a small stack.
 const (
 	MaxQuery    = 1 << 20 // bytes
-	maxDepth    = 256     // nested groups, expressions, paths, collections
+	MaxDepth    = 256     // nested groups, expressions, paths, collections
 	maxElements = 5_000   // patterns, operators and other parts
 )
 
@@ -25,6 +25,7 @@ type parser struct {
 	base     string
 	prefixes map[string]string
 	depth    int
+	maxDepth int
 	elements int
 	blanks   int // blank nodes without label so far
 
@@ -101,8 +102,8 @@ func (p *parser) fail(format string, args ...any) { p.failAt(p.pos(), "", format
 
 // enter counts a level of nesting; the caller defers leave.
 func (p *parser) enter() {
-	if p.depth++; p.depth > maxDepth {
-		p.fail("nested deeper than %d levels", maxDepth)
+	if p.depth++; p.depth > p.maxDepth {
+		p.failAt(p.pos(), "raise the limit of depth, or split the query", "nested deeper than %d levels", p.maxDepth)
 	}
 }
 

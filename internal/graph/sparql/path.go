@@ -284,33 +284,88 @@ func (c *pathClosure) walk(from graph.ID, back bool, f func(graph.ID) bool) bool
 	return ok
 }
 
-// nodeSet is a set of numbers that is emptied in no time.
+// nodeSet is a set of numbers that is emptied in no time. A small one is a hash
+// table; one that has grown to a part of the graph is an array with a place
+// for every term.
 type nodeSet struct {
-	marks []uint32
-	round uint32
 	x     *execution
+	round uint32   // in which a place was taken: those of other rounds are free
+	count int      // of the current round, while it is a table
+	table []uint64 // round<<32 | number, open addressing
+	marks []uint32 // round in which a number was added; nil while it is a table
 }
+
+const smallNodeSet = 64
 
 func (s *nodeSet) reset(x *execution) {
 	if s.round++; s.round == 0 {
+		clear(s.table)
 		clear(s.marks)
 		s.round = 1
 	}
-	s.x = x
+	s.x, s.count = x, 0
 }
 
 // add tells whether n was not in the set.
 func (s *nodeSet) add(n graph.ID) bool {
-	if int(n) >= len(s.marks) {
-		size := max(int(n)+1, s.x.dict.Len()+1)
-		s.x.charge(4 * (size - len(s.marks)))
-		s.marks = append(s.marks, make([]uint32, size-len(s.marks))...)
+	if s.marks == nil {
+		if 2*s.count < len(s.table) || s.grow() {
+			return s.put(n)
+		}
+	}
+	if int(n) >= len(s.marks) { // a term that the query made
+		s.extend(max(int(n)+1, s.x.dict.Len()+1))
 	}
 	if s.marks[n] == s.round {
 		return false
 	}
 	s.marks[n] = s.round
 	return true
+}
+
+func (s *nodeSet) put(n graph.ID) bool {
+	mask := uint64(len(s.table) - 1)
+	entry := uint64(s.round)<<32 | uint64(n)
+	i := mixID(0, n) & mask
+	for ; s.table[i]>>32 == uint64(s.round); i = (i + 1) & mask {
+		if s.table[i] == entry {
+			return false
+		}
+	}
+	s.table[i] = entry
+	s.count++
+	return true
+}
+
+// grow doubles the table, or returns false if marks take its place.
+func (s *nodeSet) grow() bool {
+	old := s.table
+	size := max(smallNodeSet, 2*len(old))
+	table := 16*size < s.x.dict.Len() || size == smallNodeSet
+	if table {
+		s.x.charge(8 * (size - len(old)))
+		s.table, s.count = make([]uint64, size), 0
+	} else {
+		s.extend(s.x.dict.Len() + 1)
+		s.table = nil
+	}
+	for _, entry := range old {
+		if entry>>32 != uint64(s.round) {
+			continue
+		}
+		if n := graph.ID(uint32(entry)); table {
+			s.put(n)
+		} else {
+			s.marks[n] = s.round
+		}
+	}
+	return table
+}
+
+// extend makes room for marks of the numbers below size.
+func (s *nodeSet) extend(size int) {
+	s.x.charge(4 * (size - len(s.marks)))
+	s.marks = append(s.marks, make([]uint32, size-len(s.marks))...)
 }
 
 // String returns the path in the syntax of queries, with full IRIs.

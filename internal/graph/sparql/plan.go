@@ -101,7 +101,7 @@ func (pl *planner) here(op operator, e env) runner {
 	case *opExtend:
 		input := pl.plan(op.input, e)
 		after := e.with(op.input.about())
-		return &extendRunner{x: pl.x, input: input, slot: op.slot, expr: pl.compile(op.expr, after), text: pl.exprText(op.expr)}
+		return &extendRunner{x: pl.x, input: input, slot: op.slot, expr: pl.numberer(op.expr, after), text: pl.exprText(op.expr)}
 	case *opGraph:
 		return pl.inGraph(op, e)
 	}
@@ -348,7 +348,7 @@ func (pl *planner) selection(op *opSelect, e env) *selectRunner {
 		after = after.with(op.values.about())
 	}
 	for _, ext := range op.extends {
-		r.extends = append(r.extends, assignment{ext.slot, pl.compile(ext.expr, after)})
+		r.extends = append(r.extends, assignment{ext.slot, pl.numberer(ext.expr, after)})
 		after.possible = after.possible.or(slotsOf(ext.slot))
 	}
 	for _, k := range op.orderBy {
@@ -360,12 +360,12 @@ func (pl *planner) selection(op *opSelect, e env) *selectRunner {
 func (pl *planner) grouping(op *opSelect, e env) *groupRunner {
 	r := &groupRunner{x: pl.x}
 	for _, k := range op.group.keys {
-		r.keys = append(r.keys, assignment{k.slot, pl.compile(k.expr, e)})
+		r.keys = append(r.keys, assignment{k.slot, pl.numberer(k.expr, e)})
 	}
 	for _, a := range op.group.aggregates {
 		spec := aggregateSpec{aggregate: a}
 		if a.arg != nil {
-			spec.eval = pl.compile(a.arg, e)
+			spec.eval, spec.number = pl.compile(a.arg, e), pl.numberer(a.arg, e)
 		} else {
 			for _, slot := range op.input.about().possible.list() {
 				if !pl.prog.isBlank(slot) {

@@ -173,3 +173,58 @@ func rowsSorted(q *Query, g *graph.Graph) ([]string, error) {
 	slices.Sort(out)
 	return out, nil
 }
+
+// TestNodeSet compares the set with a map, in rounds of every size, so that it
+// is a table, grows, and becomes an array on the way.
+func TestNodeSet(t *testing.T) {
+	t.Parallel()
+	b := graph.NewBuilder()
+	for i := range 20_000 {
+		b.Dictionary().Intern(graph.NewIRI(fmt.Sprintf("u:%d", i)))
+	}
+	x := &execution{dict: b.Build().Dictionary().Extend(), limits: Limits{}.withDefaults()}
+	r := rand.New(rand.NewPCG(1, 1))
+	set := nodeSet{round: 1<<32 - 40} // the rounds start again on the way
+	for round := range 80 {
+		set.reset(x)
+		seen := map[graph.ID]bool{}
+		for range 1 + r.IntN(1<<(round%14)) {
+			id := graph.ID(1 + r.IntN(x.dict.Len()))
+			if set.add(id) == seen[id] {
+				t.Fatalf("round %d: %d was in the set: %t", round, id, seen[id])
+			}
+			seen[id] = true
+		}
+		if round%20 == 19 {
+			x.dict.Intern(graph.NewIRI(fmt.Sprintf("u:new%d", round)))
+		}
+	}
+	if set.marks == nil {
+		t.Error("the set never became an array")
+	}
+	if err := x.err; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMatcher holds patterns against texts that their prefix may tell off.
+func TestMatcher(t *testing.T) {
+	t.Parallel()
+	texts := []string{"", "a", "ab", "abc", "Abc", "xabc", "x\nabc", "ac", "é", "éa", "\uFFFD", "\xFF"}
+	for _, test := range []struct{ pattern, flags, prefix string }{
+		{"^abc", "", "abc"}, {"^ab.*c$", "", "ab"}, {"^éa?", "", "é"}, {`^a\.b`, "", "a.b"},
+		{"^abc", "i", ""}, {"^abc", "m", ""}, {"abc", "", ""}, {"^a|^b", "", ""}, {"^a?b", "", ""}, {"^(ab)c", "", ""},
+		{"^", "", ""}, {"^[ab]c", "", ""}, {"^ab*", "", "a"}, {"^\uFFFD", "", ""},
+	} {
+		re := compilePattern(test.pattern + "\x00" + test.flags)
+		m := newMatcher(re)
+		if m.prefix != test.prefix {
+			t.Errorf("%s %q: prefix %q, want %q", test.pattern, test.flags, m.prefix, test.prefix)
+		}
+		for _, text := range texts {
+			if m.match(text) != re.MatchString(text) {
+				t.Errorf("%s %q: %q matches %t", test.pattern, test.flags, text, m.match(text))
+			}
+		}
+	}
+}

@@ -18,7 +18,7 @@ package sparql
 import (
 	"context"
 	"maps"
-	"regexp"
+	"slices"
 	"time"
 
 	"github.com/knakk/rdf"
@@ -41,6 +41,9 @@ type Options struct {
 	Now time.Time
 	// Seed starts RAND, UUID and STRUUID: the same seed, the same numbers.
 	Seed uint64
+	// MaxDepth bounds the nesting of groups, expressions, paths and collections; 0
+	// means [MaxDepth], which is also the most.
+	MaxDepth int
 }
 
 // Limits bound one run. A field that is 0 has the default given; the time is
@@ -89,7 +92,10 @@ func Parse(text string, opts Options) (q *Query, err error) {
 	if len(text) > MaxQuery {
 		return nil, fault.New(fault.Finding, "split the query", "%s: the query is longer than %d bytes", opts.File, MaxQuery)
 	}
-	p := &parser{lexer: lexer{file: opts.File, text: text}, base: opts.Base, prefixes: map[string]string{}, labels: map[string]int{}}
+	if opts.MaxDepth <= 0 || opts.MaxDepth > MaxDepth {
+		opts.MaxDepth = MaxDepth
+	}
+	p := &parser{maxDepth: opts.MaxDepth, lexer: lexer{file: opts.File, text: text}, base: opts.Base, prefixes: map[string]string{}, labels: map[string]int{}}
 	maps.Copy(p.prefixes, opts.Prefixes)
 	defer func() {
 		switch v := recover().(type) {
@@ -133,6 +139,16 @@ func (q *Query) Vars() []string {
 		return nil
 	}
 	return q.tree.projected()
+}
+
+// Ordered tells whether the query has an ORDER BY of its own: sub-queries order
+// nothing but what LIMIT leaves of them.
+func (q *Query) Ordered() bool { return len(q.tree.orderBy) > 0 }
+
+// Dataset returns the IRIs of FROM and of FROM NAMED, resolved (section 13.2). If
+// there are any, they alone are what the query reads.
+func (q *Query) Dataset() (from, named []string) {
+	return slices.Clone(q.tree.from), slices.Clone(q.tree.fromNamed)
 }
 
 // Result is what a query gives. Only the fields of its Kind are set.
@@ -198,7 +214,7 @@ func (q *Query) prepare(ctx context.Context, g *graph.Graph, limits Limits) (*ex
 	x := &execution{
 		ctx: ctx, limits: limits.withDefaults(), g: g, active: g.Index, dict: g.Dictionary().Extend(),
 		row: make([]graph.ID, len(q.prog.names)), base: make([]graph.ID, len(q.prog.names)),
-		patterns: map[string]*regexp.Regexp{}, labels: map[string]value{},
+		patterns: map[string]*matcher{}, labels: map[string]value{},
 		random: q.seed, baseIRI: q.base, now: q.now,
 	}
 	if !x.checkContext() {
@@ -230,50 +246,49 @@ func (x *execution) selectRows(q *Query, root *selectRunner, out *Result) {
 			ids = append(ids, x.row[slot])
 		}
 		count++
-		return x.limitRows(count) && x.charge(20*len(slots))
+		return x.limitRows(count) && x.charge(24+60*len(slots))
 	})
-	terms := newTermCache(x.dict, len(ids))
-	cells := make([]rdf.Term, len(ids))
-	for i, id := range ids {
-		cells[i] = terms.get(id)
-	}
+	cells := convert(x.dict, ids)
 	out.Rows = make([][]rdf.Term, count)
 	for i := range out.Rows {
 		out.Rows[i] = cells[i*len(slots) : (i+1)*len(slots) : (i+1)*len(slots)]
 	}
 }
 
-// termCache converts each term once.
-type termCache struct {
-	dict *graph.Dictionary
-	many []rdf.Term            // by number, for a result that has most terms
-	few  map[graph.ID]rdf.Term // for a small one
-}
-
-// newTermCache returns a cache for a result of the given number of cells.
-func newTermCache(d *graph.Dictionary, cells int) *termCache {
-	if cells > d.Len()/8 {
-		return &termCache{dict: d, many: make([]rdf.Term, d.Len()+1)}
-	}
-	return &termCache{dict: d, few: make(map[graph.ID]rdf.Term, cells)}
-}
-
-func (c *termCache) get(id graph.ID) rdf.Term {
-	switch {
-	case id == 0:
-		return nil
-	case c.many != nil:
-		if c.many[id] == nil {
-			c.many[id] = c.dict.Term(id).RDF()
+// convert returns the terms with the given numbers, nil for 0. Terms that come
+// again soon share one value.
+func convert(d *graph.Dictionary, ids []graph.ID) []rdf.Term {
+	const block, recent = 128, 1024
+	var (
+		out   = make([]rdf.Term, len(ids))
+		cache = make([]rdf.Term, recent) // by the last bits of the number
+		of    = make([]graph.ID, recent) // whose term that is
+		want  = make([]graph.ID, 0, block)
+		at    = make([]int, 0, block)
+		terms = make([]graph.Term, block)
+	)
+	for from := 0; from < len(ids); from += block {
+		want, at = want[:0], at[:0]
+		for i := from; i < min(from+block, len(ids)); i++ {
+			id := ids[i]
+			switch n := id % recent; {
+			case id == 0:
+			case of[n] == id:
+				out[i] = cache[n]
+			default:
+				want, at = append(want, id), append(at, i)
+			}
 		}
-		return c.many[id]
+		d.Terms(want, terms[:len(want)])
+		for i, id := range want {
+			n := id % recent
+			if of[n] != id {
+				of[n], cache[n] = id, terms[i].RDF()
+			}
+			out[at[i]] = cache[n]
+		}
 	}
-	t, ok := c.few[id]
-	if !ok {
-		t = c.dict.Term(id).RDF()
-		c.few[id] = t
-	}
-	return t
+	return out
 }
 
 // tripleSet collects the triples of a result, each once.
@@ -290,15 +305,14 @@ func (t *tripleSet) add(s, p, o graph.ID) bool {
 	if _, isNew := t.set.add([]graph.ID{s, p, o}); !isNew {
 		return true
 	}
-	return t.x.limitRows(t.set.count) && t.x.charge(100)
+	return t.x.limitRows(t.set.count) && t.x.charge(200)
 }
 
 func (t *tripleSet) result() []rdf.Triple {
-	terms := newTermCache(t.x.dict, 3*t.set.count)
+	terms := convert(t.x.dict, t.set.rows)
 	out := make([]rdf.Triple, t.set.count)
 	for i := range out {
-		row := t.set.at(i)
-		out[i] = rdf.Triple{Subj: terms.get(row[0]).(rdf.Subject), Pred: terms.get(row[1]).(rdf.Predicate), Obj: terms.get(row[2]).(rdf.Object)}
+		out[i] = rdf.Triple{Subj: terms[3*i].(rdf.Subject), Pred: terms[3*i+1].(rdf.Predicate), Obj: terms[3*i+2].(rdf.Object)}
 	}
 	return out
 }

@@ -2,7 +2,9 @@ package sparql
 
 import (
 	"regexp"
+	"regexp/syntax"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxPatterns bounds the compiled regular expressions that a query keeps.
@@ -14,7 +16,34 @@ func regexTest(x *execution, a []value) (value, bool) {
 	if !ok {
 		return value{}, false
 	}
-	return newBoolean(re.MatchString(a[0].text)), true
+	return newBoolean(re.match(a[0].text)), true
+}
+
+// matcher is a regular expression and a text that everything it matches starts
+// with, by which most texts are told off without running it.
+type matcher struct {
+	*regexp.Regexp
+	prefix string
+}
+
+func (m *matcher) match(s string) bool { return strings.HasPrefix(s, m.prefix) && m.MatchString(s) }
+
+func newMatcher(re *regexp.Regexp) *matcher {
+	m := &matcher{Regexp: re}
+	tree, err := syntax.Parse(re.String(), syntax.Perl)
+	if err != nil {
+		return m
+	}
+	if tree = tree.Simplify(); tree.Op != syntax.OpConcat || len(tree.Sub) < 2 || tree.Sub[0].Op != syntax.OpBeginText {
+		return m
+	}
+	if lit := tree.Sub[1]; lit.Op == syntax.OpLiteral && lit.Flags&syntax.FoldCase == 0 {
+		// To a regular expression the replacement character is any invalid byte too.
+		if prefix := string(lit.Rune); !strings.ContainsRune(prefix, utf8.RuneError) {
+			m.prefix = prefix
+		}
+	}
+	return m
 }
 
 // regexReplace is REPLACE (section 17.4.3.15; fn:replace). A pattern that
@@ -75,7 +104,7 @@ func replacement(s string) ([]templatePart, bool) {
 }
 
 // pattern returns the compiled regular expression for the given text.
-func (x *execution) pattern(text, pattern value, flags []value) (*regexp.Regexp, bool) {
+func (x *execution) pattern(text, pattern value, flags []value) (*matcher, bool) {
 	if !text.stringy() || pattern.kind != kindString || len(flags) == 1 && flags[0].kind != kindString {
 		return nil, false
 	}
@@ -83,16 +112,19 @@ func (x *execution) pattern(text, pattern value, flags []value) (*regexp.Regexp,
 	if len(flags) == 1 {
 		key += "\x00" + flags[0].text
 	}
-	if re, ok := x.patterns[key]; ok {
-		return re, re != nil
+	if m, ok := x.patterns[key]; ok {
+		return m, m != nil
 	}
-	re := compilePattern(key)
+	var m *matcher
+	if re := compilePattern(key); re != nil {
+		m = newMatcher(re)
+	}
 	if len(x.order) == maxPatterns {
 		delete(x.patterns, x.order[0])
 		x.order = x.order[1:]
 	}
-	x.patterns[key], x.order = re, append(x.order, key)
-	return re, re != nil
+	x.patterns[key], x.order = m, append(x.order, key)
+	return m, m != nil
 }
 
 // maxPattern bounds a pattern, in bytes.

@@ -256,7 +256,9 @@ type groupRunner struct {
 type aggregateSpec struct {
 	aggregate
 	eval    evaluator // nil for COUNT(*)
+	number  numberer  // the same as eval
 	columns []int     // of the solutions, for COUNT(DISTINCT *)
+	scratch []graph.ID
 }
 
 // groups are the groups of one run, in order of first appearance.
@@ -275,8 +277,8 @@ func (r *groupRunner) start() *groups {
 func (g *groups) add() bool {
 	for i, k := range g.keys {
 		g.key[i] = 0 // a key in error is a key of its own: unbound
-		if v, ok := k.eval(); ok {
-			g.key[i] = g.x.intern(v)
+		if id, ok := k.eval(); ok {
+			g.key[i] = id
 		}
 	}
 	n, isNew := g.set.add(g.key)
@@ -293,7 +295,7 @@ func (g *groups) open() {
 	for range g.aggregates {
 		g.accs = append(g.accs, accumulator{})
 	}
-	g.x.charge(len(g.aggregates) * 160)
+	g.x.charge(len(g.aggregates) * 32)
 }
 
 // each calls k for every group with its keys and aggregates bound.

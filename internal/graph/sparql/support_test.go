@@ -18,6 +18,7 @@ import (
 	"github.com/knakk/rdf"
 
 	"github.com/ultrafast-ci/ultrafast/internal/graph"
+	"github.com/ultrafast-ci/ultrafast/internal/graph/rdfxml"
 	"github.com/ultrafast-ci/ultrafast/internal/graph/sparql"
 	"github.com/ultrafast-ci/ultrafast/internal/graph/turtle"
 )
@@ -36,7 +37,7 @@ func conformance(t testing.TB, path string) string {
 	return dir
 }
 
-// load adds a Turtle or N-Triples file to a builder.
+// load adds a file of triples to a builder.
 func load(b *graph.Builder, path, base, name string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -44,8 +45,11 @@ func load(b *graph.Builder, path, base, name string) error {
 	}
 	defer f.Close()
 	opts := turtle.Options{File: path, Base: base, Graph: name}
-	if strings.HasSuffix(path, ".nt") {
+	switch filepath.Ext(path) {
+	case ".nt":
 		return turtle.LoadNTriples(f, opts, b)
+	case ".rdf":
+		return rdfxml.Load(f, opts, b)
 	}
 	return turtle.Load(f, opts, b)
 }

@@ -387,7 +387,7 @@ func (v value) datatype() string {
 }
 
 // ebv is the effective boolean value (section 17.2.2); ok is false for a type error.
-func (v value) ebv() (truth, ok bool) {
+func (v *value) ebv() (truth, ok bool) {
 	switch v.kind {
 	case kindBoolean:
 		return v.n != 0, true

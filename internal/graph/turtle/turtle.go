@@ -11,8 +11,6 @@
 package turtle
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 
@@ -21,33 +19,9 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/graph"
 )
 
-// Bounds that hold where [Options] sets no other.
-const (
-	MaxBytes = 4 << 30  // of one file
-	MaxToken = 16 << 20 // of one literal, IRI or comment, in bytes
-	MaxDepth = 256      // of nested [ ] and ( )
-)
-
-// Options say what is read and how far.
-type Options struct {
-	// File is the name that errors show.
-	File string
-	// Base is the IRI against which relative IRIs are resolved until the file
-	// declares another. If it is empty, a relative IRI is an error.
-	Base string
-	// Scope makes blank-node labels unique among files. It is [A-Za-z0-9]+; if
-	// it is empty it is derived from File.
-	Scope string
-	// Graph is the IRI of the named graph that Load adds to; empty is the
-	// default graph.
-	Graph string
-
-	// MaxBytes, MaxToken and MaxDepth bound the file, a token, and nesting;
-	// 0 means the constants of the same names.
-	MaxBytes int64
-	MaxToken int
-	MaxDepth int
-}
+// Options say what is read and how far. MaxDepth counts [ ] and ( ), MaxToken the
+// bytes of a literal, an IRI or a comment.
+type Options = graph.ReadOptions
 
 // Load reads a Turtle document into a builder. After an error the builder
 // holds a part of the document and is to be dropped. A syntax error is a
@@ -119,20 +93,8 @@ type parser struct {
 type vocabulary struct{ typ, first, rest, null, integer, decimal, double, boolean graph.ID }
 
 func newParser(r io.Reader, opts Options, dict *graph.Dictionary) *parser {
-	if opts.MaxBytes == 0 {
-		opts.MaxBytes = MaxBytes
-	}
-	if opts.MaxToken == 0 {
-		opts.MaxToken = MaxToken
-	}
-	if opts.MaxDepth == 0 {
-		opts.MaxDepth = MaxDepth
-	}
+	opts = opts.WithDefaults()
 	p := &parser{opts: opts, base: opts.Base, prefixes: map[string]string{}, scope: opts.Scope}
-	if p.scope == "" {
-		sum := sha256.Sum256([]byte(opts.File))
-		p.scope = hex.EncodeToString(sum[:4])
-	}
 	p.scanner.init(r, opts)
 	p.setDictionary(dict)
 	return p
@@ -179,7 +141,7 @@ func (p *parser) triple(s, pred, o graph.ID) {
 // enter counts one level of nesting; leave undoes it.
 func (p *parser) enter() {
 	if p.depth++; p.depth > p.opts.MaxDepth {
-		p.fail("nested deeper than %d levels", p.opts.MaxDepth)
+		p.failHint("raise the limit of depth", "nested deeper than %d levels", p.opts.MaxDepth)
 	}
 }
 

@@ -16,8 +16,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/lock"
@@ -81,7 +83,7 @@ type Options struct {
 	Images Unpacker
 	// RouterArgv and SupervisorArgv are the commands whose processes run the router
 	// and the supervisor of the specification in a file. They report on their
-	// standard output by [Report].
+	// standard output by [Report], and begin with [Live].
 	RouterArgv     func(RouterLaunch) []string
 	SupervisorArgv func(spec string) []string
 	// EncodeSpec returns the specification for a supervisor.
@@ -116,6 +118,9 @@ func New(o Options) (*Target, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if err := checkListen(o.Listen); err != nil {
+		return nil, err
+	}
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
 		return nil, fault.New(fault.Usage, "", "deploy directory %s: %w", o.Dir, err)
@@ -127,10 +132,25 @@ func New(o Options) (*Target, error) {
 	return &Target{o: o, dir: dir, runs: runs}, nil
 }
 
+// checkListen reports an address that no router can have.
+func checkListen(address string) error {
+	const hint = `write it as "127.0.0.1:18080": [deploy] listen, or --listen`
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fault.New(fault.Usage, hint, "router address %q is not host:port: %w", address, err)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fault.New(fault.Usage, hint, "router address %q: port %q is not a number from 0 to 65535", address, port)
+	}
+	return nil
+}
+
 // Name is "local".
 func (t *Target) Name() string { return "local" }
 
 func (t *Target) routerSocket() string { return filepath.Join(t.runs, "router.sock") }
+
+func (t *Target) routerDir() string { return filepath.Join(t.dir, "router") }
 
 func (t *Target) router() Router { return t.o.Router(t.routerSocket()) }
 

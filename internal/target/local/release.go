@@ -248,7 +248,9 @@ func locate(root, workdir, searchPath, name string) (_ string, err error) {
 		"program %q is not a file of the image", name)
 }
 
-// environment is the image's, then the service's, then the port: later wins.
+// environment is the image's, then the service's, then the address: later wins.
+// The host is told too, as where the image was validated: a service that listens
+// on every interface could be reached past the router.
 func environment(config state.ImageConfig, p prepared) map[string]string {
 	set := map[string]string{"PATH": defaultPath}
 	for _, kv := range config.Env {
@@ -256,7 +258,7 @@ func environment(config state.ImageConfig, p prepared) map[string]string {
 		set[name] = value
 	}
 	maps.Copy(set, p.Service.Env)
-	_, set["PORT"], _ = net.SplitHostPort(p.Address) // it was joined by us
+	set["LISTEN"], set["PORT"], _ = net.SplitHostPort(p.Address) // it was joined by us
 	return set
 }
 

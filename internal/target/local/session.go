@@ -89,7 +89,11 @@ func (t *Target) openFront(ctx context.Context, anyAddress bool) (string, error)
 		}
 		return traffic.Address, nil
 	}
-	l := RouterLaunch{Listen: t.o.Listen, AdminSocket: t.routerSocket(), StateDir: filepath.Join(t.dir, "router")}
+	// One that does not answer would keep the address.
+	if err := end(ctx, t.routerDir(), 0); err != nil {
+		return "", err
+	}
+	l := RouterLaunch{Listen: t.o.Listen, AdminSocket: t.routerSocket(), StateDir: t.routerDir()}
 	if err := t.detach(ctx, "router", filepath.Join(t.dir, "router.log"), t.o.RouterArgv(l)); err != nil {
 		return "", err
 	}
@@ -142,7 +146,7 @@ func (s *session) Start(ctx context.Context, release string) error {
 		return err
 	}
 	// What a killed supervisor left would keep the port.
-	if err := s.t.supervisor(release).Stop(ctx, p.Service.StopTimeout); err != nil {
+	if err := s.Stop(ctx, release); err != nil {
 		return err
 	}
 	l, err := s.t.launch(p)
@@ -265,7 +269,9 @@ func (s *session) Drain(ctx context.Context, release string, timeout time.Durati
 	return err
 }
 
-// Stop ends the release's supervisor, and with it the process.
+// Stop ends the release's supervisor, and with it the process, and returns when
+// both are gone. A supervisor that does not answer is ended first: it would start
+// the service again.
 func (s *session) Stop(ctx context.Context, release string) error {
 	p, err := s.t.known(release)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -274,7 +280,16 @@ func (s *session) Stop(ctx context.Context, release string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.t.supervisor(release).Stop(ctx, p.Service.StopTimeout); err != nil {
+	if !answers(s.t.socketOf(release)) {
+		err = end(ctx, s.t.releaseDir(release), p.Service.StopTimeout)
+	}
+	if err == nil {
+		err = s.t.supervisor(release).Stop(ctx, p.Service.StopTimeout)
+	}
+	if err == nil {
+		err = ended(ctx, s.t.releaseDir(release), endTimeout)
+	}
+	if err != nil {
 		return fmt.Errorf("stop release %s: %w", release, err)
 	}
 	return nil
@@ -293,6 +308,11 @@ func (s *session) Prune(ctx context.Context, keep []string) error {
 		_, _, _, running, err := s.t.supervisor(p.ID).State(ctx)
 		if err != nil || running || slices.Contains(keep, p.ID) {
 			needed[p.Image.Hex()] = true
+			continue
+		}
+		if err := s.Stop(ctx, p.ID); err != nil { // one that does not answer may live
+			needed[p.Image.Hex()] = true
+			failed = errors.Join(failed, err)
 			continue
 		}
 		failed = errors.Join(failed, os.RemoveAll(s.t.releaseDir(p.ID)))
@@ -351,7 +371,10 @@ func (s *session) Down(ctx context.Context) error {
 // the lock that every session holds.
 func (s *session) closeFront(ctx context.Context) error {
 	if !answers(s.t.routerSocket()) {
-		return removeIfThere(filepath.Join(s.t.dir, "router", "router.json"))
+		if err := end(ctx, s.t.routerDir(), 0); err != nil {
+			return err
+		}
+		return removeIfThere(filepath.Join(s.t.routerDir(), "router.json"))
 	}
 	if err := s.Route(ctx, nil); err != nil {
 		return err
@@ -369,6 +392,9 @@ func (s *session) closeFront(ctx context.Context) error {
 func (s *session) shutdown(ctx context.Context, epoch uint64) error {
 	s.endRenewal()
 	err := s.t.router().Shutdown(ctx, epoch)
+	if err == nil {
+		err = ended(ctx, s.t.routerDir(), endTimeout)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {

@@ -41,7 +41,7 @@ func main() {
 	http.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	server := &http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT")}
+	server := &http.Server{Addr: os.Getenv("LISTEN") + ":" + os.Getenv("PORT")}
 	go func() {
 		<-ctx.Done()
 		_ = server.Shutdown(context.Background())

@@ -1,0 +1,152 @@
+package door
+
+import (
+	"context"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/generate"
+)
+
+// Limits are the flags that bound a query; each wins over its key of [query] in the
+// project file.
+type Limits struct {
+	MaxRows       int           `placeholder:"N" help:"Most rows or triples of a query's result. Default: as the project says, else 1000000."`
+	QueryTimeout  time.Duration `placeholder:"TIME" help:"Longest time of a query. Default: as the project says, else 2m."`
+	MaxMemory     int64         `placeholder:"MB" help:"Most memory of a query, and of its graph, in MiB. Default: as the project says, else 1024."`
+	MaxDepth      int           `placeholder:"N" help:"Deepest nesting of a query, and of a graph file. Default: as the project says, else 256."`
+	MaxPathLength int           `placeholder:"N" help:"Most steps of a property path with * or +. Default: as the project says, else 1000000."`
+}
+
+func (l Limits) limits(project *config.Project) generate.Limits {
+	q := project.Query
+	limits := generate.Limits{
+		Rows: q.MaxRows, Time: time.Duration(q.TimeoutSeconds) * time.Second, Memory: int64(q.MaxMemoryMB) << 20,
+		Depth: q.MaxDepth, PathLength: q.MaxPathLength,
+	}
+	if l.MaxRows > 0 {
+		limits.Rows = l.MaxRows
+	}
+	if l.QueryTimeout > 0 {
+		limits.Time = l.QueryTimeout
+	}
+	if l.MaxMemory > 0 {
+		limits.Memory = min(l.MaxMemory, 1<<32) << 20
+	}
+	if l.MaxDepth > 0 {
+		limits.Depth = l.MaxDepth
+	}
+	if l.MaxPathLength > 0 {
+		limits.PathLength = l.MaxPathLength
+	}
+	return limits
+}
+
+// Query runs queries.
+type Query struct {
+	Query  []string          `required:"" type:"existingfile" placeholder:"FILE" help:"SPARQL query; may be repeated: the graphs are loaded once."`
+	Data   []string          `type:"existingfile" placeholder:"FILE" help:"Graph file, .ttl, .nt, .rdf or .jsonld, for the default graph; may be repeated."`
+	Graph  map[string]string `mapsep:"none" placeholder:"IRI=FILE" help:"Graph file for a named graph; may be repeated."`
+	Base   string            `placeholder:"IRI" help:"Base IRI of queries and files. Default: each file's own URL."`
+	Format string            `enum:"json,csv,tsv,table,nt" default:"table" help:"Syntax of the result: ${enum}; a graph is always N-Triples."`
+	Plan   bool              `help:"Print how the queries would be executed."`
+	Check  bool              `help:"Only parse the queries."`
+	Seed   uint64            `help:"Seed of RAND, UUID and STRUUID."`
+	Limits
+}
+
+// Help shows how it is called.
+func (*Query) Help() string {
+	return `NOW() is the time of SOURCE_DATE_EPOCH where that is set, else of the clock.
+
+Examples:
+  ultrafast-generate query --data model.ttl --query entities.rq
+  ultrafast-generate query --data model.ttl --query entities.rq --format json
+  ultrafast-generate query --graph http://example.com/g=a.ttl --query named.rq
+  ultrafast-generate query --data model.ttl --query entities.rq --plan`
+}
+
+// Run prints the results.
+func (q *Query) Run(ctx context.Context, a *app.App) error {
+	project, err := a.LoadProject()
+	if err != nil {
+		return err
+	}
+	now, err := present(a)
+	if err != nil {
+		return err
+	}
+	query := generate.Query{Limits: q.limits(project), Seed: q.Seed, Now: now}
+	for _, file := range q.Query {
+		text, err := a.ReadFile("query", file)
+		if err != nil {
+			return err
+		}
+		query.Questions = append(query.Questions, generate.Question{Name: file, Text: string(text), Base: baseOf(a, q.Base, file)})
+	}
+	if q.Check {
+		return query.Check()
+	}
+	if query.Documents, err = documents(a, q.Data, q.Base); err != nil {
+		return err
+	}
+	for _, graph := range slices.Sorted(maps.Keys(q.Graph)) { // the order of loading is that of the rows
+		named, err := documents(a, []string{q.Graph[graph]}, q.Base)
+		if err != nil {
+			return err
+		}
+		named[0].Graph = graph
+		query.Documents = append(query.Documents, named...)
+	}
+	if q.Plan {
+		return query.Explain(ctx, a.Stdout)
+	}
+	return query.Run(ctx, a.Stdout, q.Format)
+}
+
+// present returns what NOW() is: SOURCE_DATE_EPOCH, for results that can be
+// repeated, else the clock.
+func present(a *app.App) (time.Time, error) {
+	text, ok := a.Lookup("SOURCE_DATE_EPOCH")
+	if !ok || text == "" {
+		return a.Now(), nil
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, fault.Wrap(err, fault.Usage, "give it as seconds since 1970, or unset it", "read SOURCE_DATE_EPOCH")
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+// documents opens graph files, which are closed when the command ends.
+func documents(a *app.App, files []string, base string) ([]generate.Document, error) {
+	var out []generate.Document
+	for _, file := range files {
+		f, err := a.OpenFile("graph", file)
+		if err != nil {
+			return nil, err
+		}
+		a.AtEnd(f.Close)
+		out = append(out, generate.Document{Name: file, Base: baseOf(a, base, file), URL: fileURL(a, file), Text: f})
+	}
+	return out, nil
+}
+
+// baseOf returns the base IRI of a file: the one given, else its own URL.
+func baseOf(a *app.App, base, file string) string {
+	if base != "" {
+		return base
+	}
+	return fileURL(a, file)
+}
+
+func fileURL(a *app.App, file string) string {
+	return (&url.URL{Scheme: "file", Path: filepath.ToSlash(a.Abs(file))}).String()
+}

@@ -1,0 +1,218 @@
+package config
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+)
+
+// Schemas returns a JSON Schema (draft 2020-12) for each file that the package
+// reads, by the path below the repository where it is published. Editors check and
+// complete the files with them; the package itself checks more than they can say.
+func Schemas() map[string][]byte {
+	p := defaults()
+	return map[string][]byte{
+		"docs/ggen.schema.json": schemaOf(FileName, "The project file of Ultrafast.", p.projectFile(), projectKeys),
+		"docs/ggen-config.schema.json": schemaOf(".ggen/config.toml",
+			"Settings of the marketplace, templates, lifecycle and deployment. What it defines wins over ggen.toml.", p.ggenFile(), ggenKeys),
+		"docs/cleanroom-config.schema.json": schemaOf(".cleanroom/config.toml",
+			"Settings of the clean room. What it defines wins over ggen.toml.", p.cleanroomFile(), cleanroomKeys),
+	}
+}
+
+// schema is the part of JSON Schema that is needed.
+type schema struct {
+	Dialect     string             `json:"$schema,omitempty"`
+	Title       string             `json:"title,omitempty"`
+	Description string             `json:"description,omitempty"`
+	Type        string             `json:"type,omitempty"`
+	Enum        []string           `json:"enum,omitempty"`
+	Minimum     *float64           `json:"minimum,omitempty"`
+	Maximum     *float64           `json:"maximum,omitempty"`
+	Default     any                `json:"default,omitempty"`
+	Required    []string           `json:"required,omitempty"`
+	Properties  map[string]*schema `json:"properties,omitempty"`
+	Items       *schema            `json:"items,omitempty"`
+	// Others is a schema for properties that are not named, false for none.
+	Others any `json:"additionalProperties,omitempty"`
+}
+
+// schemaOf returns the schema of the layout file, whose fields hold the defaults.
+func schemaOf(name, description string, file any, rename map[string]string) []byte {
+	s := describe(reflect.ValueOf(file), "", rename)
+	s.Dialect, s.Title, s.Description = "https://json-schema.org/draft/2020-12/schema", name, description
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		panic(err) // no default is beyond JSON
+	}
+	return append(b, '\n')
+}
+
+// describe returns the schema of v, which stands at the dotted path key.
+func describe(v reflect.Value, key string, rename map[string]string) *schema {
+	if v.Kind() == reflect.Pointer {
+		return describe(v.Elem(), key, rename)
+	}
+	setting := key
+	if own, ok := rename[key]; ok {
+		setting = own
+	}
+	s := &schema{Description: descriptions[setting]}
+	switch v.Kind() {
+	case reflect.Struct:
+		s.object(v, key, rename)
+	case reflect.Map:
+		s.Type, s.Others = "object", true
+		if v.Type().Elem().Kind() == reflect.String {
+			s.Others = &schema{Type: "string"}
+		}
+	case reflect.Slice:
+		s.Type, s.Items = "array", describe(reflect.Zero(v.Type().Elem()), key+"[]", rename)
+	case reflect.Bool:
+		s.Type, s.Default = "boolean", v.Bool()
+	case reflect.String:
+		s.Type, s.Enum = "string", choices[setting]
+		s.setDefault(v)
+	case reflect.Int:
+		s.Type = "integer"
+		s.number(v, setting)
+	case reflect.Float64:
+		s.Type = "number"
+		s.number(v, setting)
+	}
+	return s
+}
+
+func (s *schema) object(v reflect.Value, key string, rename map[string]string) {
+	s.Type, s.Others, s.Properties = "object", false, map[string]*schema{}
+	for i := range v.NumField() {
+		tag, ok := v.Type().Field(i).Tag.Lookup("doc")
+		if !ok {
+			continue
+		}
+		name, option, _ := strings.Cut(tag, ",")
+		if option == "required" {
+			s.Required = append(s.Required, name)
+		}
+		s.Properties[name] = describe(v.Field(i), strings.TrimPrefix(key+"."+name, "."), rename)
+	}
+}
+
+func (s *schema) number(v reflect.Value, setting string) {
+	if r, ok := bounds[setting]; ok {
+		s.Minimum, s.Maximum = &r[0], &r[1]
+	}
+	s.setDefault(v)
+}
+
+// setDefault names the default; nothing and 0 mean that there is none.
+func (s *schema) setDefault(v reflect.Value) {
+	if !v.IsZero() {
+		s.Default = v.Interface()
+	}
+}
+
+// choices are the words that a setting accepts, bounds the numbers, as check has
+// them; a test asks the loader.
+var (
+	choices = map[string][]string{
+		"cleanroom.min_isolation": {"full", "reduced", "none"},
+		"backend.type":            {"auto", "embedded", "docker", "podman", "testcontainers", "kubernetes"},
+		"template.engine":         {"tera", "gotmpl"},
+		"deploy.target":           {"local", "docker", "kubernetes"},
+		"deploy.strategy":         {"blue-green", "canary", "rolling"},
+		"metrics.output_format":   {"json", "text"},
+	}
+	bounds = map[string][2]float64{
+		"query.max_rows":                 {1, 1 << 30},
+		"query.timeout_seconds":          {1, 24 * 60 * 60},
+		"query.max_memory_mb":            {1, 1 << 22},
+		"query.max_depth":                {1, 10_000},
+		"query.max_path_length":          {1, 1 << 30},
+		"template.rdf_cache_ttl_seconds": {0, 365 * 24 * 60 * 60},
+		"cleanroom.memory_mb":            {16, 1 << 22},
+		"cleanroom.cpus":                 {0.01, 4096},
+		"cleanroom.pids":                 {1, 1 << 22},
+		"cleanroom.disk_mb":              {1, 1 << 24},
+		"cleanroom.timeout_seconds":      {1, 24 * 60 * 60},
+		"cleanroom.package.port":         {0, 65535},
+		"testing.test_timeout_seconds":   {1, 24 * 60 * 60},
+		"template.max_parallel_files":    {1, 1024},
+		"market.cache_ttl_seconds":       {0, 365 * 24 * 60 * 60},
+		"policy.max_memory_mb":           {16, 1 << 22},
+		"policy.max_cpus":                {0.01, 4096},
+		"policy.max_containers":          {1, 1 << 16},
+		"service.port":                   {0, 65535},
+		"service.stop_timeout_seconds":   {1, 3600},
+		"deploy.drain_seconds":           {0, 3600},
+		"deploy.health_timeout_seconds":  {1, 3600},
+	}
+)
+
+// descriptions are what editors show; a test asks for one of each key of ggen.toml.
+var descriptions = map[string]string{
+	"project":             "Name and version of what is built.",
+	"project.name":        "Name of the project and of its image.",
+	"project.version":     "Version of the project.",
+	"project.description": "One sentence about the project.",
+	"project.output":      "Directory below the project into which the generated tree is also written.",
+
+	"packages": "Template packages: id = version range, for example go-http-service = \"^1.0\"; \"*\" is any version.",
+
+	"market":       "Where packages come from.",
+	"market.index": "Registry index: a URL, or a path relative to the project.",
+
+	"vars": "Variables of every template.",
+
+	"generate":            "Templates to render.",
+	"generate[]":          "One template, or a pattern that names several of a package.",
+	"generate[].template": "<package>:<file>; the file may be a pattern.",
+	"generate[].vars":     "Variables of this template; they win over [vars].",
+	"generate[].output":   "Directory below the root of the tree.",
+	"generate[].graphs":   "Graph files of the project: .ttl, .nt, .rdf or .jsonld.",
+	"generate[].graphs[]": "Path relative to the project.",
+
+	"query":                 "What one SPARQL query may cost, in a template or on the command line.",
+	"query.max_rows":        "Most rows or triples of a result.",
+	"query.timeout_seconds": "Time limit of one query, in seconds.",
+	"query.max_memory_mb":   "Memory limit of one query, and apart from that of its graphs, in MiB.",
+	"query.max_depth":       "Deepest nesting in graph files and, up to 256, in queries.",
+	"query.max_path_length": "Most steps of a property path with * or +.",
+
+	"cleanroom":                      "How the tree is built, tested and packaged.",
+	"cleanroom.runner":               "What builds and tests the tree, for example go. Default: found from the files.",
+	"cleanroom.memory_mb":            "Memory limit of one command, in MiB.",
+	"cleanroom.cpus":                 "Processor limit of one command.",
+	"cleanroom.pids":                 "Limit of processes and threads.",
+	"cleanroom.disk_mb":              "Limit of what may be written, in MiB.",
+	"cleanroom.timeout_seconds":      "Time limit of one command, in seconds.",
+	"cleanroom.min_isolation":        "Weakest isolation that is accepted.",
+	"cleanroom.package":              "The image.",
+	"cleanroom.package.entrypoint":   "Entry point of the image.",
+	"cleanroom.package.entrypoint[]": "One argument.",
+	"cleanroom.package.args":         "Arguments after the entry point.",
+	"cleanroom.package.args[]":       "One argument.",
+	"cleanroom.package.env":          "Environment variables of the image.",
+	"cleanroom.package.port":         "TCP port on which the service listens; 0 for none.",
+	"cleanroom.package.user":         "uid:gid in numbers.",
+	"cleanroom.package.labels":       "Labels of the image.",
+
+	"service":                      "How the running service is started and asked for its health.",
+	"service.command":              "Command and arguments. Default: as the image says.",
+	"service.command[]":            "One argument.",
+	"service.port":                 "Where the service listens; 0 for the port of the package.",
+	"service.health":               "Path that answers 200 when the service can take traffic.",
+	"service.smoke":                "Requests that must be answered as told.",
+	"service.smoke[]":              "One request.",
+	"service.smoke[].path":         "Path of the request.",
+	"service.smoke[].status":       "Status of the answer. Default: 200.",
+	"service.stop_timeout_seconds": "How long the service may take to stop, in seconds.",
+
+	"deploy":                        "Where and how a release goes live.",
+	"deploy.environment":            "Name of the environment.",
+	"deploy.target":                 "What the release runs on.",
+	"deploy.strategy":               "How the traffic moves.",
+	"deploy.listen":                 "Address of the router, host:port.",
+	"deploy.drain_seconds":          "How long requests of the old release may end, in seconds.",
+	"deploy.health_timeout_seconds": "How long a release may take to be healthy, in seconds.",
+}
