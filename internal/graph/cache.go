@@ -25,7 +25,8 @@ type Cache struct {
 
 // cached is a graph, or the loading of one.
 type cached struct {
-	done  chan struct{} // closed when the loading has ended
+	done chan struct{} // closed when the loading has ended
+	// The rest is set under the lock of the cache when the loading has ended.
 	graph *Graph
 	err   error
 	// gone tells that the context of whoever loaded it ended before the loading.
@@ -74,19 +75,18 @@ func (c *Cache) claim(key string) (entry *cached, mine bool) {
 }
 
 func (c *Cache) load(ctx context.Context, key string, entry *cached, load func(context.Context) (*Graph, error)) {
-	finished := false
+	// Until load returns: it panicked, and those who wait may try themselves.
+	var graph *Graph
+	err, gone := fault.New(fault.Internal, "", "loading a graph did not end"), true
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if !finished { // load panicked: those who wait may try themselves
-			entry.gone, entry.err = true, fault.New(fault.Internal, "", "loading a graph did not end")
-		}
+		entry.graph, entry.err, entry.gone = graph, err, gone
 		c.keep(key, entry)
 		close(entry.done)
 	}()
-	entry.graph, entry.err = load(ctx)
-	entry.gone = entry.err != nil && ctx.Err() != nil
-	finished = true
+	graph, err = load(ctx)
+	gone = err != nil && ctx.Err() != nil
 }
 
 // keep decides about an entry that was loaded.

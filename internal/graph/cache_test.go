@@ -131,3 +131,31 @@ func TestCacheSharesLoads(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// TestCacheManyKeys looks for what expired while another graph is being loaded. The
+// race detector judges it, so nothing but time may order the two: no channel, no
+// pool (fmt has one).
+func TestCacheManyKeys(t *testing.T) {
+	t.Parallel()
+	c := graph.NewCache(time.Hour, time.Now)
+	g := made(1)
+	started := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if _, err := c.Get(t.Context(), "slow", func(context.Context) (*graph.Graph, error) {
+			close(started)
+			for begin := time.Now(); time.Since(begin) < 50*time.Millisecond; {
+			}
+			return g, nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-started
+	for _, key := range []string{"a", "b", "c"} {
+		if _, err := c.Get(t.Context(), key, func(context.Context) (*graph.Graph, error) { return g, nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	wait.Wait()
+}
