@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/app/apptest"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
 func TestMain(m *testing.M) {
@@ -29,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "freeaddr": freeAddr, "listen": listen, "refused": refused})
+	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "tree": listTree, "setstate2": setState2, "freeaddr": freeAddr, "listen": listen, "refused": refused})
 }
 
 // setState puts the state that the last command printed into the variable STATE.
@@ -102,6 +105,42 @@ func digestOf(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("no artifact %v was shown", args)
+}
+
+// shown puts the digest of the entry of a phase, or of an artifact, as `ultrafast
+// state show` printed it into a file, into the variable DIGEST: shown FILE NAME
+func shown(ts *testscript.TestScript, _ bool, args []string) {
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == args[1] {
+			ts.Setenv("DIGEST", fields[1])
+			return
+		}
+	}
+	ts.Fatalf("%s has no line of %s", args[0], args[1])
+}
+
+// setState2 puts the state that the last command printed into the variable STATE2.
+func setState2(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Setenv("STATE2", strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// listTree writes the digest of every file of a directory to a file: tree DIR FILE
+func listTree(ts *testscript.TestScript, _ bool, args []string) {
+	var list strings.Builder
+	err := filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		fmt.Fprintf(&list, "%s %s\n", state.DigestOf(b), path)
+		return err
+	})
+	if err == nil {
+		err = os.WriteFile(ts.MkAbs(args[1]), []byte(list.String()), 0o644)
+	}
+	if err != nil {
+		ts.Fatalf("%v", err)
+	}
 }
 
 // flip changes one byte in the middle of the blob with the given digest prefix.

@@ -91,21 +91,30 @@ type Run struct {
 // RunSteps runs steps on the chain, hands on the state and shows the timeline. The
 // chain holds the result also when an error is returned.
 func (a *App) RunSteps(ctx context.Context, chain *Chain, run Run, steps ...pipeline.Step) error {
-	code, err := codeDigest()
+	runner, err := a.NewRunner(chain.Store)
 	if err != nil {
 		return err
 	}
-	runner := &pipeline.Runner{
-		Store: chain.Store, Version: Version(), Code: code, Scope: a.Platform.Name(),
-		Producer: state.Producer{Platform: a.Platform.Name()},
-		NoCache:  a.NoCache, From: run.From, Observer: observer{a, new(func())}, Now: a.Now, After: run.After, Log: a.Log,
-	}
+	runner.From, runner.After = run.From, run.After
 	result, reports, err := runner.Run(ctx, chain.State, steps...)
 	chain.State = result
 	if len(result) > 0 {
 		err = errors.Join(err, a.handOn(chain))
 	}
 	return errors.Join(err, a.show(chain, reports, run, err))
+}
+
+// NewRunner returns what runs phases on a store, as every command does.
+func (a *App) NewRunner(store pipeline.Store) (*pipeline.Runner, error) {
+	code, err := codeDigest()
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline.Runner{
+		Store: store, Version: Version(), Code: code, Scope: a.Platform.Name(),
+		Producer: state.Producer{Platform: a.Platform.Name()},
+		NoCache:  a.NoCache, Observer: observer{a, new(func())}, Now: a.Now, Log: a.Log,
+	}, nil
 }
 
 // handOn passes the state reference to whoever comes next.

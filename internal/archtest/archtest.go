@@ -46,7 +46,7 @@ var rooms = map[string]room{
 	"steps/sandbox": contract, "steps/target": contract,
 	"steps/market": step, "steps/generate": step, "steps/cleanroom": step, "steps/validate": step, "steps/deploy": step,
 	"internal/graph": engine, "internal/render": engine, "internal/policy": engine, "internal/evidence": engine,
-	"internal/rollout": engine, "internal/attest": engine, "internal/report": engine,
+	"internal/rollout": engine, "internal/attest": engine, "internal/report": engine, "internal/difference": engine,
 	"internal/document": document,
 	"internal/oci":      clientWall, "internal/engine": clientWall, "internal/kube": clientWall, "internal/lock": clientWall,
 	"internal/registry": wall, "internal/store": wall, "internal/sandbox": wall, "internal/router": wall,

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"time"
 
@@ -123,12 +124,12 @@ func (r *Runner) Run(ctx context.Context, in state.State, steps ...Step) (state.
 func (r *Runner) one(ctx context.Context, chain state.State, step Step) (Report, error) {
 	start := r.Now()
 	report := Report{Phase: step.Phase(), Outcome: state.Passed}
-	key, err := r.key(ctx, chain, step)
+	key, parts, err := r.key(ctx, chain, step)
 	if err == nil && key != "" && !r.fresh(step.Phase()) {
 		report.Link, report.Cached = r.cached(ctx, chain, step, key)
 	}
 	if err == nil && !report.Cached {
-		return r.run(ctx, chain, step, key, start)
+		return r.run(ctx, chain, step, key, parts, start)
 	}
 	for _, ev := range report.Link.Evidence {
 		if ev.Kind == state.KindRun {
@@ -144,12 +145,18 @@ func (r *Runner) fresh(name phase.Name) bool {
 	return r.NoCache || r.From != "" && !name.Before(r.From)
 }
 
-func (r *Runner) run(ctx context.Context, chain state.State, step Step, key state.Digest, start time.Time) (Report, error) {
+func (r *Runner) run(ctx context.Context, chain state.State, step Step, key state.Digest, parts map[string]string, start time.Time) (Report, error) {
 	report := Report{Phase: step.Phase(), Outcome: state.Passed}
 	result, err := step.Run(ctx, chain, r.Store)
 	report.Duration = r.Now().Sub(start)
 	if err != nil && result.Entry.Outcome == "" {
 		return report, err
+	}
+	var keyErr error
+	if err == nil && key == "" {
+		// A phase that had to run because it would change what it reads, a lock
+		// file, has a key now that it has run.
+		key, parts, keyErr = r.key(ctx, chain, step)
 	}
 	result.Entry.Phase = step.Phase()
 	result.Entry.Tool = state.Tool{Name: string(step.Phase()), Version: r.Version}
@@ -158,6 +165,7 @@ func (r *Runner) run(ctx context.Context, chain state.State, step Step, key stat
 	result.Evidence.Started = start.UTC().Round(0)
 	result.Evidence.Duration = report.Duration
 	result.Evidence.Producer = r.Producer
+	result.Evidence.Facts = r.facts(result.Evidence.Facts, parts)
 	// What was done is kept also when the run was interrupted while it was done.
 	link, appendErr := r.Store.Append(context.WithoutCancel(ctx), chain, result)
 	if appendErr != nil {
@@ -167,10 +175,8 @@ func (r *Runner) run(ctx context.Context, chain state.State, step Step, key stat
 	if err == nil && result.Entry.Outcome == state.Failed {
 		err = fault.New(fault.Internal, "", "phase %s failed and did not say why", step.Phase())
 	}
-	if err == nil && key == "" {
-		// A phase that had to run because it would change what it reads, a lock
-		// file, has a key now that it has run.
-		key, err = r.key(ctx, chain, step)
+	if err == nil {
+		err = keyErr
 	}
 	if err == nil && key != "" {
 		err = r.Store.Remember(ctx, key, link.Digest)
@@ -195,12 +201,38 @@ func (r *Runner) cached(ctx context.Context, chain state.State, step Step, key s
 	return link, usable
 }
 
+// Facts in the evidence of a run that say what it depended on, so that a replay can
+// say what was different.
+const (
+	FactPlatform = "run.platform" // GOOS/GOARCH
+	FactProgram  = "run.program"  // digest of the program
+	// FactKey begins the names of the parts of the resume key.
+	FactKey = "key."
+)
+
+// maxFact bounds a part of a key that is kept as it is, in bytes; of a longer one
+// the digest is.
+const maxFact = 256
+
+// facts returns the facts of a phase and those of its run.
+func (r *Runner) facts(of, parts map[string]string) map[string]string {
+	facts := map[string]string{FactPlatform: runtime.GOOS + "/" + runtime.GOARCH, FactProgram: r.Code}
+	for name, value := range parts {
+		if len(value) > maxFact {
+			value = string(state.DigestOf([]byte(value)))
+		}
+		facts[FactKey+name] = value
+	}
+	maps.Copy(facts, of)
+	return facts
+}
+
 // key returns the digest under which the result of step is remembered, or the
-// empty digest if the step must always run.
-func (r *Runner) key(ctx context.Context, chain state.State, step Step) (state.Digest, error) {
+// empty digest if the step must always run, and what it was made of.
+func (r *Runner) key(ctx context.Context, chain state.State, step Step) (state.Digest, map[string]string, error) {
 	parts, err := step.Key(ctx, chain)
 	if err != nil || parts == nil {
-		return "", err
+		return "", nil, err
 	}
 	b, err := json.Marshal(struct {
 		Phase                                         phase.Name
@@ -209,7 +241,7 @@ func (r *Runner) key(ctx context.Context, chain state.State, step Step) (state.D
 		Parts                                         map[string]string
 	}{step.Phase(), chain.Head(), r.Version, r.Code, r.Scope, runtime.GOOS, runtime.GOARCH, "resume key 1", parts})
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return state.DigestOf(b), nil
+	return state.DigestOf(b), parts, nil
 }

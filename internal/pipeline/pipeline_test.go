@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"context"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,24 @@ type locking struct{ step }
 func (l *locking) Run(ctx context.Context, in state.State, blobs state.Blobs) (state.Result, error) {
 	l.key = "lock file written"
 	return l.step.Run(ctx, in, blobs)
+}
+
+// TestFacts: the evidence says what a run depended on, for whoever replays it.
+func TestFacts(t *testing.T) {
+	t.Parallel()
+	r := newRunner(t)
+	long := strings.Repeat("x", 1000)
+	market, generate := &locking{step{name: phase.Market, content: "m"}}, &step{name: phase.Generate, key: long, content: "g"}
+	chain, _, err := r.Run(t.Context(), nil, market, generate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"lock file written", string(state.DigestOf([]byte(long)))} {
+		facts := chain[i].Evidence[0].Facts
+		if facts[pipeline.FactKey+"input"] != want || facts[pipeline.FactProgram] != "c1" || facts[pipeline.FactPlatform] != runtime.GOOS+"/"+runtime.GOARCH {
+			t.Errorf("%s: %v", chain[i].Entry.Phase, facts)
+		}
+	}
 }
 
 func TestSameInputsSameDigests(t *testing.T) {

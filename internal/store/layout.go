@@ -159,6 +159,16 @@ func (i *imageIndex) named(_ context.Context, name string) (state.Digest, bool, 
 	return "", false, nil
 }
 
+func (i *imageIndex) entries(context.Context) ([]state.Digest, error) {
+	var out []state.Digest
+	for _, d := range i.Manifests {
+		if d.ArtifactType == state.MediaTypeClaim && !slices.Contains(out, d.Digest) {
+			out = append(out, d.Digest)
+		}
+	}
+	return out, nil
+}
+
 func (l *layout) readIndex() (*imageIndex, error) {
 	index := &imageIndex{SchemaVersion: 2, MediaType: "application/vnd.oci.image.index.v1+json"}
 	f, err := os.Open(l.path("index.json"))

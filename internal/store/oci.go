@@ -167,3 +167,7 @@ func (r *registry) named(ctx context.Context, name string) (state.Digest, bool, 
 	}
 	return state.DigestOf(raw), err == nil, err
 }
+
+func (r *registry) entries(context.Context) ([]state.Digest, error) {
+	return nil, fault.New(fault.Usage, "give the state as it was printed, <store>@sha256:<64 hex digits>", "a registry is not searched: %s finds whole digests of entries only", r.url())
+}

@@ -58,6 +58,9 @@ type list interface {
 	evidence(ctx context.Context, subject state.Digest) ([]state.Digest, error)
 	// named returns the manifest that last got the name.
 	named(ctx context.Context, name string) (state.Digest, bool, error)
+	// entries returns the manifests of all entries, oldest first, or an error of
+	// kind fault.Usage if they cannot be listed.
+	entries(ctx context.Context) ([]state.Digest, error)
 }
 
 // descriptor is an OCI descriptor of a manifest.

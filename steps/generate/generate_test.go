@@ -17,6 +17,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/ultrafast-ci/ultrafast/internal/difference"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
@@ -144,7 +145,7 @@ func TestGolden(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if got[name] != want[name] {
 			var diff bytes.Buffer
-			if err := unified(&diff, name, name, []byte(want[name]), []byte(got[name])); err != nil {
+			if err := difference.Unified(&diff, name, name, []byte(want[name]), []byte(got[name])); err != nil {
 				t.Fatal(err)
 			}
 			t.Errorf("%s", &diff)

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/ultrafast-ci/ultrafast/internal/difference"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
@@ -146,7 +147,7 @@ func diffNew(ctx context.Context, w io.Writer, plan *Plan) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := unified(w, "", f.Path, nil, f.Content); err != nil {
+		if err := difference.Unified(w, "", f.Path, nil, f.Content); err != nil {
 			return err
 		}
 	}
@@ -170,7 +171,7 @@ func (s *survey) diff(w io.Writer, c change, f *File) error {
 		_, err := fmt.Fprintf(w, "mode of %s changes to %04o\n", c.Path, f.Mode.Perm())
 		return err
 	}
-	return unified(w, oldName, newName, before, after)
+	return difference.Unified(w, oldName, newName, before, after)
 }
 
 // openOutput opens dir, and makes it if create is set. A link in its place is

@@ -45,6 +45,11 @@ func NewStep(a *app.App, project *config.Project, o Options) (*deploy.Step, erro
 	return step, nil
 }
 
+// NewPlanner returns the phase for plans alone: it has no verifier and can deploy nothing.
+func NewPlanner(a *app.App, project *config.Project, o Options) (*deploy.Step, error) {
+	return newStep(a, project, o)
+}
+
 // newStep returns the phase without a verifier, for verbs that deploy nothing new.
 func newStep(a *app.App, project *config.Project, o Options) (*deploy.Step, error) {
 	environment, destination := project.Deploy.Environment, o.Destination

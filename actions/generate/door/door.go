@@ -85,9 +85,6 @@ func (t *Template) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	if step.Packages, err = localPackages(a, t.Package); err != nil {
-		return err
-	}
 	out := NewTree(a, project, t.Options)
 	if t.DryRun {
 		return out.diff(ctx, a.Stdout, chain, step)

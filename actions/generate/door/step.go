@@ -40,6 +40,9 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 		}
 		step.Options.VarsFile = vars
 	}
+	if step.Packages, err = localPackages(a, o.Package); err != nil {
+		return nil, err
+	}
 	step.Units, err = units(project, o)
 	return step, err
 }

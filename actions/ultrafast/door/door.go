@@ -22,6 +22,7 @@ type CLI struct {
 	Validate  validate.Commands  `cmd:"" help:"Judge an image by what it does, and sign the verdict."`
 	Deploy    deploy.Commands    `cmd:"" help:"Bring a judged image into an environment."`
 	State     State              `cmd:"" help:"Look into a chain."`
+	Replay    Replay             `cmd:"" help:"Run a phase of a chain again, and say what differs."`
 }
 
 // New returns the door.

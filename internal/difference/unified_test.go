@@ -1,4 +1,4 @@
-package generate
+package difference
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ func TestUnified(t *testing.T) {
 		{"binary", "a\x00", "b", "Binary files a/f and b/f differ\n"},
 	} {
 		var buf bytes.Buffer
-		if err := unified(&buf, "f", "f", []byte(c.before), []byte(c.after)); err != nil {
+		if err := Unified(&buf, "f", "f", []byte(c.before), []byte(c.after)); err != nil {
 			t.Fatal(err)
 		}
 		if buf.String() != c.want {
@@ -30,7 +30,7 @@ func TestUnified(t *testing.T) {
 		}
 	}
 	var buf bytes.Buffer
-	if err := unified(&buf, "", "new", nil, []byte("x\n")); err != nil {
+	if err := Unified(&buf, "", "new", nil, []byte("x\n")); err != nil {
 		t.Fatal(err)
 	}
 	if want := "--- /dev/null\n+++ b/new\n@@ -0,0 +1 @@\n+x\n"; buf.String() != want {
@@ -55,7 +55,7 @@ func TestUnifiedApplies(t *testing.T) {
 			t.Fatal(err)
 		}
 		var diff bytes.Buffer
-		if err := unified(&diff, "f", "f", []byte(before), []byte(after)); err != nil {
+		if err := Unified(&diff, "f", "f", []byte(before), []byte(after)); err != nil {
 			t.Fatal(err)
 		}
 		if diff.Len() == 0 {
@@ -106,7 +106,7 @@ func TestUnifiedIsBounded(t *testing.T) {
 	before := strings.Repeat("a\nb\n", 40_000)
 	after := strings.Repeat("c\nd\n", 40_000)
 	var buf bytes.Buffer
-	if err := unified(&buf, "f", "f", []byte(before), []byte(after)); err != nil {
+	if err := Unified(&buf, "f", "f", []byte(before), []byte(after)); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(buf.String(), "--- a/f\n+++ b/f\n@@ -1,80000 +1,80000 @@\n") {

@@ -1,4 +1,4 @@
-package generate
+package difference
 
 import (
 	"bytes"
@@ -18,9 +18,9 @@ type edit struct {
 	equal          bool
 }
 
-// unified writes the difference of two contents in the unified format. A name of
+// Unified writes the difference of two contents in the unified format. A name of
 // the empty string stands for a file that is not there.
-func unified(w io.Writer, oldName, newName string, before, after []byte) error {
+func Unified(w io.Writer, oldName, newName string, before, after []byte) error {
 	if bytes.Equal(before, after) && oldName == newName {
 		return nil
 	}

@@ -1,0 +1,194 @@
+package door
+
+import (
+	"context"
+	"path/filepath"
+
+	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
+	deploy "github.com/ultrafast-ci/ultrafast/actions/deploy/door"
+	generate "github.com/ultrafast-ci/ultrafast/actions/generate/door"
+	market "github.com/ultrafast-ci/ultrafast/actions/market/door"
+	validate "github.com/ultrafast-ci/ultrafast/actions/validate/door"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/pipeline"
+	"github.com/ultrafast-ci/ultrafast/internal/registry"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	steps "github.com/ultrafast-ci/ultrafast/steps/generate"
+	stepmarket "github.com/ultrafast-ci/ultrafast/steps/market"
+	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
+)
+
+// step returns the phase as it ran when it made the entry, as far as that is
+// recorded, and as the project and the flags say for the rest.
+func (r *Replay) step(ctx context.Context, a *app.App, before state.State, recorded *state.Link, work *scratch) (pipeline.Step, error) {
+	project, err := a.LoadProject()
+	if err != nil {
+		return nil, err
+	}
+	switch recorded.Entry.Phase {
+	case phase.Market:
+		return r.market(a, project, recorded, work)
+	case phase.Generate:
+		return r.generate(ctx, a, project, before, recorded)
+	case phase.Cleanroom:
+		return cleanroom.NewStep(a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
+	case phase.Validate:
+		return validate.NewStep(a, project, validate.Options{MinIsolation: r.MinIsolation, TrustRoot: r.TrustRoot})
+	default:
+		return nil, fault.New(fault.Internal, "", "phase %s cannot be replayed", recorded.Entry.Phase)
+	}
+}
+
+// market installs what was installed, from the registry into a temporary directory:
+// the claim and its evidence hold all that the lock file said. Where they do not,
+// the project's lock file counts.
+func (r *Replay) market(a *app.App, project *config.Project, recorded *state.Link, work *scratch) (pipeline.Step, error) {
+	lock := lockOf(recorded)
+	options := market.Options{Locked: lock != nil}
+	for _, p := range recorded.Entry.Market.Packages {
+		options.Packages = append(options.Packages, p.ID+"@="+p.Version)
+	}
+	if lock != nil {
+		only := *project // the packages that the project asks for now may be others
+		only.Packages = nil
+		project = &only
+	}
+	step, err := market.NewStep(a, project, options)
+	if err != nil {
+		return nil, err
+	}
+	step.Store = registry.NewStore(work.packages)
+	step.Lock = pinned{bytes: lock, file: filepath.Join(project.Dir, stepmarket.LockName)}
+	return step, nil
+}
+
+// lockOf returns the lock file as it was, or nil if it cannot be told.
+func lockOf(recorded *state.Link) []byte {
+	facts := run(recorded).Facts
+	var entries []stepmarket.Locked
+	for _, p := range recorded.Entry.Market.Packages {
+		entries = append(entries, stepmarket.Locked{
+			ID: p.ID, Version: p.Version, Sum: p.Sum, Source: facts["package."+p.ID+".source"], Dependencies: p.Dependencies,
+		})
+	}
+	lock := stepmarket.FormatLock(entries)
+	for _, in := range recorded.Entry.Inputs {
+		if in.Name == stepmarket.LockName && in.Digest == state.DigestOf(lock) && len(entries) > 0 {
+			return lock
+		}
+	}
+	return nil
+}
+
+// pinned is a lock file that is not written.
+type pinned struct {
+	bytes []byte
+	file  string
+}
+
+// Read returns what was recorded, or what the project has.
+func (p pinned) Read() ([]byte, error) {
+	if p.bytes != nil {
+		return p.bytes, nil
+	}
+	return registry.LockFile(p.file).Read()
+}
+
+// Write does nothing.
+func (p pinned) Write([]byte) error { return nil }
+
+// generate renders as the flags and the project say, with the seed of the entry. The
+// names of templates and the switches that were given on a command line are found by
+// the digests of the inputs: of those that fit best the first is taken.
+func (r *Replay) generate(ctx context.Context, a *app.App, project *config.Project, before state.State, recorded *state.Link) (pipeline.Step, error) {
+	named := [][]string{r.Template}
+	if len(r.Template) == 0 && len(recorded.Entry.Generate.Templates) > 0 {
+		named = append(named, recorded.Entry.Generate.Templates)
+	}
+	var best *steps.Step
+	var first error
+	most := -1
+	for _, templates := range named {
+		for _, switches := range [][2]bool{{false, false}, {true, false}, {false, true}, {true, true}} {
+			step, err := generate.NewStep(a, project, generate.Options{
+				Template: templates, Vars: r.Vars, VarsFile: r.VarsFile, Graph: r.Graph, Package: r.Package,
+				AllowShellChars: true, // what was accepted once is accepted again
+				Strict:          switches[0], AllowCI: switches[1], Seed: recorded.Entry.Generate.Seed,
+			})
+			var n int
+			if err == nil {
+				n, err = agreeing(ctx, step, before, recorded)
+			}
+			switch {
+			case err != nil && first == nil:
+				first = err
+			case err == nil && n == len(recorded.Entry.Inputs):
+				return step, nil
+			case err == nil && n > most:
+				best, most = step, n
+			}
+		}
+	}
+	if best == nil {
+		return nil, first
+	}
+	return best, nil
+}
+
+// agreeing counts the inputs of the step that are as recorded.
+func agreeing(ctx context.Context, step *steps.Step, before state.State, recorded *state.Link) (int, error) {
+	inputs, err := step.Key(ctx, before)
+	n := 0
+	for _, in := range recorded.Entry.Inputs {
+		if inputs[in.Name] == string(in.Digest) {
+			n++
+		}
+	}
+	return n, err
+}
+
+// plan makes the plan of a deploy again. What else the entry claims, that a verdict
+// was trusted and a release became healthy, is about a moment and is taken as it is.
+func (r *Replay) plan(ctx context.Context, a *app.App, before state.State, recorded *state.Link, work *scratch) (*state.Link, error) {
+	project, err := a.LoadProject()
+	if err != nil {
+		return nil, err
+	}
+	for i := range before {
+		if err := work.Verify(ctx, &before[i].Entry); err != nil {
+			return nil, err
+		}
+	}
+	was := recorded.Entry.Deploy
+	step, err := deploy.NewPlanner(a, project, deploy.Options{Env: was.Environment, Strategy: was.Strategy})
+	if err != nil {
+		return nil, err
+	}
+	start := a.Now()
+	preview, err := step.Plan(ctx, before)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := preview.Plan.Encode()
+	if err != nil {
+		return nil, err
+	}
+	artifact, err := state.WriteBlob(ctx, work, "plan", state.MediaTypeJSON, encoded)
+	if err != nil {
+		return nil, err
+	}
+	link := &state.Link{Entry: recorded.Entry}
+	link.Entry.Tool.Version = app.Version()
+	link.Entry.Artifacts = []state.Artifact{artifact}
+	link.Entry.Deploy = &state.Deploy{
+		Environment: preview.Plan.Environment, Strategy: preview.Plan.Strategy, Image: preview.Plan.Image, Plan: artifact.Digest,
+	}
+	ev := *run(recorded)
+	ev.Duration = a.Now().Sub(start)
+	link.Evidence = []state.Evidence{ev}
+	link.Digest, err = link.Entry.Digest()
+	return link, err
+}
