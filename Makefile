@@ -4,23 +4,24 @@ GO         ?= go
 BIN        := build/bin
 DOORS      := market generate cleanroom-test validate deploy
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-LDFLAGS    := -s -w -buildid=
+# Without the state of a repository: equal source gives equal bytes and equal claims.
+BUILD      := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install doors lint test demo fuzz bench-start bench-graph clean
+.PHONY: help build install doors lint test test-platforms demo fuzz bench-start bench-graph clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the six binaries into build/bin
 	@mkdir -p $(BIN)
-	@for d in $(DOORS); do $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $(BIN)/ultrafast-$$d ./actions/$$d || exit 1; done
-	@$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $(BIN)/ultrafast ./actions/ultrafast
+	@for d in $(DOORS); do $(GO) build $(BUILD) -o $(BIN)/ultrafast-$$d ./actions/$$d || exit 1; done
+	@$(GO) build $(BUILD) -o $(BIN)/ultrafast ./actions/ultrafast
 
 install: ## install the binaries into the directory of go install
-	@for d in $(DOORS); do $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o "$$($(GO) env GOPATH)/bin/ultrafast-$$d" ./actions/$$d || exit 1; done
-	@$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o "$$($(GO) env GOPATH)/bin/ultrafast" ./actions/ultrafast
+	@for d in $(DOORS); do $(GO) build $(BUILD) -o "$$($(GO) env GOPATH)/bin/ultrafast-$$d" ./actions/$$d || exit 1; done
+	@$(GO) build $(BUILD) -o "$$($(GO) env GOPATH)/bin/ultrafast" ./actions/ultrafast
 
 doors: ## write action.yml, gitlab.yml, tekton.yaml, README tables and schema from the doors
 	$(GO) test ./actions/ultrafast -run TestDoors -update
@@ -39,6 +40,10 @@ test: ## everything that CI checks; sets up what it needs and stops what it star
 	elif command -v clang >/dev/null 2>&1; then CGO_ENABLED=1 CC=clang $(GO) test -race -timeout 15m ./... ; \
 	else $(GO) test -timeout 15m ./... ; fi
 	@$(MAKE) --no-print-directory demo
+
+test-platforms: ## the example through all jobs of act, GitLab and Tekton; installs what that needs
+	@.ci/setup-platforms
+	ULTRAFAST_PLATFORMS=act-host,act-image,gitlab,tekton $(GO) test -count=1 -timeout 60m -v ./actions/ultrafast/platforms
 
 demo: build ## take the example to a running service, twice, under load
 	@$(GO) run ./examples/demo -bin $(BIN) -dir build/demo

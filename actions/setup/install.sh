@@ -67,7 +67,7 @@ build() { # NAME TARGET
   local door=${1#ultrafast-}
   command -v go > /dev/null ||
     fail 3 "this commit has no released $1, and there is no Go to build it: put actions/setup-go before this step"
-  (cd "$root" && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -buildid=' -o "$2" "./actions/$door") ||
+  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -o "$2" "./actions/$door") ||
     fail 3 "$1 cannot be built"
 }
 

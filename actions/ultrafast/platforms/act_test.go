@@ -1,0 +1,134 @@
+package platforms
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// act runs workflows of a workspace.
+type act struct {
+	program string
+	// workspace is the user's repository, shared a directory that runner, containers and
+	// this process see under one path.
+	workspace, shared string
+	// replaced maps "owner/repository@ref" to directories that stand for them.
+	replaced map[string]string
+	// image is the runner's; empty for this host.
+	image string
+	env   []string
+	args  []string
+}
+
+const actVersion = "v0.2.89"
+
+func newAct(t *testing.T) *act {
+	t.Helper()
+	a := &act{
+		program: goTool(t, "act", "github.com/nektos/act", actVersion), workspace: workspace(t, freeAddress(t)),
+		shared: t.TempDir(), replaced: map[string]string{},
+	}
+	write(t, filepath.Join(a.workspace, ".github", "workflows", "release.yml"), read(t, filepath.Join("testdata", "act", "release.yml")))
+	return a
+}
+
+func read(t testing.TB, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// run runs an event and returns the log.
+func (a *act) run(t *testing.T, event string, args ...string) (log string, err error) {
+	t.Helper()
+	// Host mode: the directory with the command files must be seen by containers under
+	// the path that they are told; and they must reach loopback.
+	options := fmt.Sprintf("-v %s:%s --network host", a.shared, a.shared)
+	runner := "-self-hosted"
+	if a.image != "" {
+		runner, options = a.image, fmt.Sprintf("-v %s:%s", a.shared, a.shared)
+	}
+	all := []string{
+		a.program, event, "-P", "ubuntu-latest=" + runner, "--pull=false", "--rm", "--action-cache-path", filepath.Join(a.shared, "act"),
+		"--container-options", options, "--no-cache-server", "--action-offline-mode",
+	}
+	for from, to := range a.replaced {
+		all = append(all, "--local-repository", from+"="+to)
+	}
+	_, log, err = command{dir: a.workspace, env: a.env, args: append(append(all, a.args...), args...)}.output(t.Context())
+	return log, err
+}
+
+// must is run for a workflow that must succeed.
+func (a *act) must(t *testing.T, event string, args ...string) string {
+	t.Helper()
+	log, err := a.run(t, event, args...)
+	if err != nil {
+		t.Fatalf("act %s: %v\n%s", event, err, log)
+	}
+	return log
+}
+
+// nothingLeft wants no container that has mounted the shared directory, and no process
+// of a program below it.
+func (a *act) nothingLeft(t *testing.T) {
+	t.Helper()
+	if left := call(t, command{args: []string{"docker", "ps", "--all", "--filter", "volume=" + a.shared}}); strings.Count(left, "\n") > 1 {
+		t.Errorf("containers are left:\n%s", left)
+	}
+	programs, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range programs {
+		// What cannot be read has ended meanwhile.
+		if program, _ := os.Readlink(name); strings.HasPrefix(program, a.shared+"/") {
+			t.Errorf("%s is left running", program)
+		}
+	}
+}
+
+// released makes an act that runs the reusable workflow of a release tree, with keys.
+// store is the input of that name.
+func released(t *testing.T, store func(a *act) string) *act {
+	t.Helper()
+	a := newAct(t)
+	a.replaced["ultrafast-ci/ultrafast@main"] = releaseTree(t, images(t, "scratch"))
+	a.standIn(t, goRoot(t))
+	k := signingKeys(t)
+	a.env = []string{"SIGNING_KEY=" + read(t, k.signing), "TRUST_ROOT=" + read(t, k.trust)}
+	a.args = []string{"-s", "SIGNING_KEY", "-s", "TRUST_ROOT", "--var", "REPORT=" + a.report(), "--var", "STORE=" + store(a)}
+	return a
+}
+
+// report is the file into which the last job writes the state.
+func (a *act) report() string { return filepath.Join(a.shared, "state") }
+
+// store is a store on the disk that all jobs share.
+func (a *act) store() string { return "layout:" + filepath.Join(a.shared, "store") }
+
+// TestActHost runs the reusable workflow, a job for each phase, on this machine: twice,
+// the second time with all results in the store.
+func TestActHost(t *testing.T) {
+	on(t, actHost)
+	a := released(t, (*act).store)
+	for _, what := range []string{"first", "cached"} {
+		start := time.Now()
+		log := a.must(t, "push")
+		t.Logf("%s: %.1f s", what, time.Since(start).Seconds())
+		compareClaims(t, strings.TrimSpace(read(t, a.report())))
+		for _, phase := range compared {
+			if cached := regexp.MustCompile(`\| +[0-9.]+s ` + phase + ` +ok cached `); cached.MatchString(log) != (what == "cached") {
+				t.Errorf("%s run: %s was cached: %t\n%s", what, phase, what != "cached", log)
+			}
+		}
+		a.nothingLeft(t)
+	}
+}
