@@ -101,6 +101,7 @@ var importers = map[string][]string{
 	"github.com/goccy/go-yaml":                          {"internal/document"},
 	"github.com/pelletier/go-toml":                      {"internal/document"},
 	"github.com/Masterminds/semver":                     {"steps/market"},
+	"github.com/Masterminds/sprig":                      {"internal/render/gotmpl"},
 	"github.com/gofrs/flock":                            {"internal/lock"},
 	"github.com/secure-systems-lab/go-securesystemslib": {"internal/attest"},
 	"github.com/elastic/go-seccomp-bpf":                 {"internal/sandbox/embedded"},

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/render"
-	"github.com/ultrafast-ci/ultrafast/internal/render/tera"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
@@ -19,13 +18,14 @@ import (
 type Body struct {
 	// Name stands for the template in messages.
 	Name, Source string
-	// Vars is a JSON object; the order of its keys is kept. Empty is no variable.
+	// Vars is a JSON object. Empty is no variable.
 	Vars []byte
 	// Includes is where includes are found; nil finds none.
 	Includes fs.FS
 	Seed     uint64
 	// Now is what templates take for the present time; zero is the Unix epoch.
 	Now time.Time
+	Dialect
 }
 
 // Render writes what the template gives, byte for byte, or nothing if it fails.
@@ -36,11 +36,11 @@ func (b Body) Render(ctx context.Context, w io.Writer) error {
 			return fault.New(fault.Usage, "variables are a JSON object", "variables of %s: %w", b.Name, err)
 		}
 	}
-	o := tera.Options{Seed: b.Seed, Now: (&Options{Now: b.Now}).now()}
+	o := surroundings{seed: b.Seed, now: (&Options{Now: b.Now}).now()}
 	if b.Includes != nil {
-		o.Loader = folderLoader{b.Includes}
+		o.loader = folderLoader{b.Includes}
 	}
-	return tera.New(o).Render(ctx, w, b.Name, b.Source, vars)
+	return b.Dialect.engine(o).Render(ctx, w, b.Name, b.Source, vars)
 }
 
 // folderLoader finds includes beside the including file, then at the top.

@@ -17,7 +17,7 @@ import (
 // begin with "x-", which are left to other tools.
 var frontKeys = []string{
 	"to", "vars", "rdf", "rdf_inline", "shape", "prefixes", "base", "sparql", "determinism",
-	"force", "unless_exists", "for_each", "when", "skip_empty",
+	"force", "unless_exists", "for_each", "when", "skip_empty", "engine",
 }
 
 // split divides a template into the text between its "---" lines and the body.
@@ -56,7 +56,7 @@ func skipBlankLines(body string, line int) (string, int) {
 // is not there.
 type header struct {
 	to, vars, rdf, inline, shape, prefixes, base, sparql, determinism *document.Node
-	force, unlessExists, forEach, when, skipEmpty                     *document.Node
+	force, unlessExists, forEach, when, skipEmpty, engine             *document.Node
 }
 
 // parseHeader reads the YAML of front matter that begins at line 2 of file.
@@ -75,7 +75,7 @@ func parseHeader(file, front string) (header, []document.Entry, error) {
 	fields := map[string]**document.Node{
 		"to": &h.to, "vars": &h.vars, "rdf": &h.rdf, "rdf_inline": &h.inline, "shape": &h.shape, "prefixes": &h.prefixes,
 		"base": &h.base, "sparql": &h.sparql, "determinism": &h.determinism, "force": &h.force,
-		"unless_exists": &h.unlessExists, "for_each": &h.forEach, "when": &h.when, "skip_empty": &h.skipEmpty,
+		"unless_exists": &h.unlessExists, "for_each": &h.forEach, "when": &h.when, "skip_empty": &h.skipEmpty, "engine": &h.engine,
 	}
 	var unknown []document.Entry
 	for _, e := range node.Entries {

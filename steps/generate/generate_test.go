@@ -566,8 +566,12 @@ func TestBody(t *testing.T) {
 		Includes: fstest.MapFS{"a.tera": {Data: []byte("{% include 'b/c.tera' %}")}, "b/c.tera": {Data: []byte("{% include 'd.tera' %}")}, "b/d.tera": {Data: []byte("d")}},
 	}
 	var out bytes.Buffer
-	if err := b.Render(t.Context(), &out); err != nil || out.String() != "---\ndz1a2" {
-		t.Errorf("got %q, %v", &out, err)
+	for kept, want := range map[bool]string{false: "---\nda2z1", true: "---\ndz1a2"} {
+		b.KeepMapOrder = kept
+		out.Reset()
+		if err := b.Render(t.Context(), &out); err != nil || out.String() != want {
+			t.Errorf("got %q, %v", &out, err)
+		}
 	}
 	out.Reset()
 	b.Includes = nil
@@ -576,6 +580,23 @@ func TestBody(t *testing.T) {
 	}
 	b.Vars = []byte("[]")
 	if err := b.Render(t.Context(), &out); fault.KindOf(err) != fault.Usage {
+		t.Errorf("err = %v", err)
+	}
+}
+
+// TestEngines renders the same thing in both languages, in one run.
+func TestEngines(t *testing.T) {
+	t.Parallel()
+	for _, source := range []string{
+		"---\nto: '{{ name }}.txt'\nwhen: n > 1\nsparql: 'SELECT ?x WHERE { VALUES ?x { 2 1 } }'\n---\n{% for r in default %}{{ r.x }}{% endfor %}{{ name | upper }}",
+		"---\nengine: gotmpl\nto: '{{ .name }}.txt'\nwhen: gt .n 1\nsparql: 'SELECT ?x WHERE { VALUES ?x { 2 1 } }'\n---\n{{ range .default }}{{ .x }}{{ end }}{{ .name | upper }}",
+	} {
+		files, _, err := one(t, source, func(s *Step) { s.Options.Vars = map[string]any{"name": "a", "n": 2} })
+		if want := map[string]string{"a.txt": "12A"}; err != nil || !maps.Equal(files, want) {
+			t.Errorf("%s: %v, %v", source, files, err)
+		}
+	}
+	if _, _, err := one(t, "---\nengine: jinja\n---\n", nil); fault.KindOf(err) != fault.Finding {
 		t.Errorf("err = %v", err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"github.com/ultrafast-ci/ultrafast/internal/document"
-	"github.com/ultrafast-ci/ultrafast/internal/render/tera"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
@@ -75,7 +74,11 @@ func (s *Step) Show(ctx context.Context, in state.State, blobs state.Blobs, refe
 			return nil, err
 		}
 		info := t.info()
-		names, err := tera.New(tera.Options{Loader: loader{lib, home}}).Variables(t.name, t.body)
+		dialect, err := s.Options.Dialect.of(&t.header)
+		if err != nil {
+			return nil, err
+		}
+		names, err := dialect.engine(surroundings{loader: loader{lib, home}}).Variables(t.name, t.body)
 		if err != nil {
 			return nil, t.shift(err, t.bodyLine-1, 0)
 		}

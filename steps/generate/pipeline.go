@@ -39,7 +39,7 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 	}
 	outputs := make([][]File, len(jobs))
 	var mu sync.Mutex // of Progress
-	err = inParallel(ctx, len(jobs), func(ctx context.Context, i int) error {
+	err = inParallel(ctx, s.Options.Workers, len(jobs), func(ctx context.Context, i int) error {
 		var err error
 		if outputs[i], err = jobs[i].run(ctx); err != nil {
 			return err
@@ -66,6 +66,7 @@ type job struct {
 	options  *Options
 	unit     *Unit
 	template *template
+	dialect  Dialect
 	lib      *library
 	graphs   *graphCache
 	// caller are the variables of the caller; vars all of them, with query results.
@@ -101,8 +102,12 @@ func (s *Step) jobs(ctx context.Context, in state.State, blobs state.Blobs) ([]*
 			if err := s.judge(t); err != nil {
 				return nil, err
 			}
+			dialect, err := s.Options.Dialect.of(&t.header)
+			if err != nil {
+				return nil, err
+			}
 			jobs = append(jobs, &job{
-				options: &s.Options, unit: unit, template: t, lib: lib, graphs: graphs, caller: caller,
+				options: &s.Options, unit: unit, template: t, dialect: dialect, lib: lib, graphs: graphs, caller: caller,
 				findings: slices.Clone(t.warnings),
 			})
 		}
@@ -197,7 +202,7 @@ func (j *job) expander(ctx context.Context, vars *render.Map) expander {
 }
 
 // expand renders text, which stands at the place of n.
-func (j *job) expand(ctx context.Context, engine *tera.Engine, n *document.Node, text string, vars *render.Map) (string, error) {
+func (j *job) expand(ctx context.Context, engine render.Engine, n *document.Node, text string, vars *render.Map) (string, error) {
 	if !strings.Contains(text, "{{") && !strings.Contains(text, "{%") && !strings.Contains(text, "{#") {
 		return text, nil
 	}
@@ -205,7 +210,7 @@ func (j *job) expand(ctx context.Context, engine *tera.Engine, n *document.Node,
 	return out, j.template.relocate(err, n, 0)
 }
 
-func (j *job) text(ctx context.Context, engine *tera.Engine, name, source string, vars *render.Map) (string, error) {
+func (j *job) text(ctx context.Context, engine render.Engine, name, source string, vars *render.Map) (string, error) {
 	var buf bytes.Buffer
 	err := engine.Render(ctx, &buf, name, source, vars)
 	return buf.String(), err
@@ -213,17 +218,14 @@ func (j *job) text(ctx context.Context, engine *tera.Engine, name, source string
 
 // engine returns the engine of output number row, from 0; -1 is the front matter.
 // Every output draws its own random numbers, the same in every run.
-func (j *job) engine(data *dataset, row int) *tera.Engine {
-	o := tera.Options{
-		Loader:  loader{j.lib, j.template.pack},
-		Now:     j.options.now(),
-		Lenient: j.options.Lenient, TrimBlocks: j.options.TrimBlocks, LstripBlocks: j.options.LstripBlocks,
-		Seed: derive(j.seed(), j.template.name, row),
+func (j *job) engine(data *dataset, row int) render.Engine {
+	o := surroundings{
+		loader: loader{j.lib, j.template.pack}, now: j.options.now(), seed: derive(j.seed(), j.template.name, row),
 	}
 	if data != nil { // a nil *dataset would be an answer that is not nil
-		o.Query = data
+		o.query = data
 	}
-	return tera.New(o)
+	return j.dialect.engine(o)
 }
 
 // seed is that of the template, or else of the run.
@@ -353,7 +355,7 @@ func (j *job) outputs(ctx context.Context, rows []any) ([]File, error) {
 }
 
 // output renders one file, unless `when` or `skip_empty` leave it out.
-func (j *job) output(ctx context.Context, engine *tera.Engine, vars *render.Map) (File, bool, error) {
+func (j *job) output(ctx context.Context, engine render.Engine, vars *render.Map) (File, bool, error) {
 	wanted, err := j.wanted(ctx, engine, vars)
 	if err != nil || !wanted {
 		return File{}, false, err
@@ -378,7 +380,7 @@ func (j *job) output(ctx context.Context, engine *tera.Engine, vars *render.Map)
 
 // target renders `to` and puts it below the unit's folder. Without `to` it is the
 // template's name with .out for its last extension.
-func (j *job) target(ctx context.Context, engine *tera.Engine, vars *render.Map) (string, finding.Place, error) {
+func (j *job) target(ctx context.Context, engine render.Engine, vars *render.Map) (string, finding.Place, error) {
 	t := j.template
 	to, where := strings.TrimSuffix(path.Base(t.file), path.Ext(t.file))+".out", t.place(1)
 	if n := t.header.to; n != nil {
@@ -408,7 +410,7 @@ var askQuery = regexp.MustCompile(`(?is)^\s*((PREFIX|BASE)\s.*)?ASK\b.*\{.*\}\s*
 
 // wanted decides `when`: true or false, the name of a query, an ASK query, a text
 // with tags that renders to false or nothing, or an expression.
-func (j *job) wanted(ctx context.Context, engine *tera.Engine, vars *render.Map) (bool, error) {
+func (j *job) wanted(ctx context.Context, engine render.Engine, vars *render.Map) (bool, error) {
 	n := j.template.header.when
 	switch {
 	case n == nil:
@@ -432,7 +434,7 @@ func (j *job) wanted(ctx context.Context, engine *tera.Engine, vars *render.Map)
 	}
 	condition := n.Text
 	if !strings.Contains(condition, "{{") && !strings.Contains(condition, "{%") {
-		condition = "{% if " + condition + " %}true{% endif %}"
+		condition = j.dialect.condition(condition)
 	}
 	text, err := j.expand(ctx, engine, n, condition, vars)
 	text = strings.TrimSpace(text)

@@ -78,9 +78,9 @@ type Options struct {
 	AllowShellChars, AllowCI bool
 	// Strict makes unknown keys of front matter an error.
 	Strict bool
-	// Lenient prints nothing for an undefined variable. TrimBlocks and LstripBlocks
-	// drop white space around tags, which Tera itself never does (row K-10).
-	Lenient, TrimBlocks, LstripBlocks bool
+	Dialect
+	// Workers is how many templates are rendered at once; zero means [maxWorkers].
+	Workers int
 	// Force overwrites files in OutputDir that were changed by hand.
 	Force bool
 	// Limits bound each query of a template, and its graph.
@@ -313,7 +313,7 @@ func (s *Step) inputs(in state.State) ([]state.Input, error) {
 	for name, value := range map[string]any{
 		"units":   units,
 		"vars":    []any{o.Vars, o.VarsFile, o.Flags},
-		"options": []any{o.TemplateVarsWin, o.AllowCI, o.Strict, o.Lenient, o.TrimBlocks, o.LstripBlocks, o.Seed, o.now().Format(time.RFC3339Nano)},
+		"options": []any{o.TemplateVarsWin, o.AllowCI, o.Strict, o.Dialect, o.Seed, o.now().Format(time.RFC3339Nano)},
 	} {
 		b, err := json.Marshal(value) // sorts map keys
 		if err != nil {

@@ -336,7 +336,7 @@ func (s *survey) stage(ctx context.Context) error {
 			return err
 		}
 	}
-	err := inParallel(ctx, len(s.changes), func(_ context.Context, i int) error {
+	err := inParallel(ctx, maxWorkers, len(s.changes), func(_ context.Context, i int) error {
 		if f := s.contents[i]; f != nil {
 			if err := writeSynced(s.root, stageName(i), f.Content, f.Mode); err != nil {
 				return fmt.Errorf("stage %s: %w", f.Path, err)
@@ -374,10 +374,10 @@ func (s *survey) backUp(i int) error {
 	return nil
 }
 
-// inParallel calls do for 0 to n-1 with at most [maxWorkers] at once. The error
+// inParallel calls do for 0 to n-1 with at most workers at once, zero means [maxWorkers]. The error
 // is that of the lowest index that failed, so it does not depend on timing; after
 // a failure no index above it is begun.
-func inParallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+func inParallel(ctx context.Context, workers, n int, do func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make([]error, n)
@@ -393,7 +393,10 @@ func inParallel(ctx context.Context, n int, do func(ctx context.Context, i int) 
 		return next - 1, true
 	}
 	var group sync.WaitGroup
-	for range min(maxWorkers, n) {
+	if workers < 1 {
+		workers = maxWorkers
+	}
+	for range min(workers, n) {
 		group.Go(func() {
 			for i, ok := take(); ok; i, ok = take() {
 				if errs[i] = do(ctx, i); errs[i] != nil {

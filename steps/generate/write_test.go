@@ -445,7 +445,7 @@ func TestDiffShowsAndWritesNothing(t *testing.T) {
 func TestInParallelReturnsTheFirstError(t *testing.T) {
 	t.Parallel()
 	for range 50 {
-		err := inParallel(t.Context(), 100, func(_ context.Context, i int) error {
+		err := inParallel(t.Context(), maxWorkers, 100, func(_ context.Context, i int) error {
 			if i%7 == 3 {
 				return fmt.Errorf("job %d", i)
 			}

@@ -54,6 +54,7 @@ type Options struct {
 	AllowShellChars bool              `help:"Permit $$( and backticks in values of --vars."`
 	AllowCI         bool              `name:"allow-ci" help:"Permit templates that write pipeline definitions."`
 	Seed            uint64            `help:"Seed of everything random."`
+	KeepMapOrder    bool              `help:"Visit maps in the order of their keys in the file. By default keys are sorted."`
 	Limits
 }
 

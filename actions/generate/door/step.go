@@ -28,6 +28,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 		Options: generate.Options{
 			Vars: project.Vars, Flags: o.Vars, AllowShellChars: o.AllowShellChars, AllowCI: o.AllowCI,
 			Strict: o.Strict, Force: o.Force, Seed: o.Seed, Limits: o.limits(project),
+			Dialect: dialect(project, o.KeepMapOrder), Workers: workers(project),
 		},
 		Files:      files,
 		GraphCache: graphCache(a, project),
@@ -45,6 +46,22 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 	}
 	step.Units, err = units(project, o)
 	return step, err
+}
+
+// dialect returns how the project has its templates read (rows K-08 to K-10).
+func dialect(project *config.Project, keepMapOrder bool) generate.Dialect {
+	t := project.Template
+	return generate.Dialect{
+		Engine: t.Engine, Lenient: !t.StrictVariables, TrimBlocks: t.TrimBlocks, LstripBlocks: t.LstripBlocks, KeepMapOrder: keepMapOrder,
+	}
+}
+
+// workers returns how many files the project has rendered at once (row K-11).
+func workers(project *config.Project) int {
+	if !project.Template.ParallelGeneration {
+		return 1
+	}
+	return project.Template.MaxParallelFiles
 }
 
 // graphCache returns the cache of graphs that the project asks for (spec K-13).
