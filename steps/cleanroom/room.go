@@ -48,31 +48,40 @@ type room struct {
 	tree, goroot, cache, out, temp sandbox.Mount
 }
 
-// enter makes the environment in which everything of the tree runs.
+// enter makes the environment in which everything of the tree runs. That comes
+// first: a machine that refuses it says so at once, and not after the minute that
+// compiling the standard library may take.
 func (s Step) enter(ctx context.Context, work *workspace, tool Toolchain) (*room, error) {
-	s.progress("standard library of " + tool.Version)
-	library, warm, err := tool.Library(ctx, buildEnv(tool), buildFlags)
-	if err != nil {
-		return nil, err
-	}
 	env, err := s.Backend.Create(ctx, sandbox.EnvironmentSpec{Name: work.name, MinIsolation: s.MinIsolation, Limits: s.limits()})
 	if err != nil {
 		return nil, err
 	}
-	r := &room{
-		env: env, tool: tool, treeRoot: work.tree, outRoot: work.out, limits: s.limits(), warm: warm,
-		tree:   sandbox.Mount{Kind: sandbox.ReadOnly, Source: work.tree.Name(), Target: "/src"},
-		goroot: sandbox.Mount{Kind: sandbox.ReadOnly, Source: tool.Root, Target: filepath.ToSlash(tool.Root)},
-		cache:  sandbox.Mount{Kind: sandbox.Overlay, Source: library, Target: "/gocache"},
-		out:    sandbox.Mount{Kind: sandbox.ReadWrite, Source: work.out.Name(), Target: "/out"},
-		temp:   sandbox.Mount{Kind: sandbox.Scratch, Target: "/work"},
+	r := &room{env: env, tool: tool, treeRoot: work.tree, outRoot: work.out, limits: s.limits()}
+	if err := s.furnish(ctx, r, work); err != nil {
+		return nil, errors.Join(err, r.leave(ctx))
 	}
-	if got := env.Effective().Level; got < s.MinIsolation {
-		// A back end that breaks its contract must not decide over the host.
-		return nil, errors.Join(fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), got, s.MinIsolation), r.leave(ctx))
-	}
-	r.deadline = time.Now().Add(r.limits.Wall)
 	return r, nil
+}
+
+// furnish checks what the back end gave and says what is mounted in it.
+func (s Step) furnish(ctx context.Context, r *room, work *workspace) error {
+	if got := r.env.Effective().Level; got < s.MinIsolation {
+		// A back end that breaks its contract must not decide over the host.
+		return fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), got, s.MinIsolation)
+	}
+	s.progress("standard library of " + r.tool.Version + ", compiled once for each machine")
+	library, warm, err := r.tool.Library(ctx, buildEnv(r.tool), buildFlags)
+	if err != nil {
+		return err
+	}
+	r.warm = warm
+	r.tree = sandbox.Mount{Kind: sandbox.ReadOnly, Source: work.tree.Name(), Target: "/src"}
+	r.goroot = sandbox.Mount{Kind: sandbox.ReadOnly, Source: r.tool.Root, Target: filepath.ToSlash(r.tool.Root)}
+	r.cache = sandbox.Mount{Kind: sandbox.Overlay, Source: library, Target: "/gocache"}
+	r.out = sandbox.Mount{Kind: sandbox.ReadWrite, Source: work.out.Name(), Target: "/out"}
+	r.temp = sandbox.Mount{Kind: sandbox.Scratch, Target: "/work"}
+	r.deadline = time.Now().Add(r.limits.Wall)
+	return nil
 }
 
 // left returns how long a command that starts now may run. It is never zero, which

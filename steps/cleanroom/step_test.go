@@ -459,6 +459,47 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
+// A machine on which the clean room cannot be had says so before anything that
+// takes long.
+func TestRefusalComesFirst(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.step.Backend = refusing{l.back}
+	l.step.Toolchain = func(context.Context) (cleanroom.Toolchain, error) {
+		tool, err := hostToolchain()
+		tool.Library = func(context.Context, []string, []string) (string, bool, error) {
+			t.Error("the standard library was asked for")
+			return "", false, errors.New("not here")
+		}
+		return tool, err
+	}
+	if _, err := l.step.Run(t.Context(), l.state(t, shop), l.blobs); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "the kernel refuses") {
+		t.Errorf("got %v", err)
+	}
+}
+
+type refusing struct{ sandbox.Backend }
+
+func (refusing) Create(context.Context, sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	return nil, fault.New(fault.Unavailable, "", "the kernel refuses")
+}
+
+// A library that cannot be had leaves no environment.
+func TestNoLibrary(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.step.Toolchain = func(context.Context) (cleanroom.Toolchain, error) {
+		tool, err := hostToolchain()
+		tool.Library = func(context.Context, []string, []string) (string, bool, error) {
+			return "", false, fault.New(fault.Unavailable, "", "no library")
+		}
+		return tool, err
+	}
+	if _, err := l.run(t, shop); err == nil || !strings.Contains(err.Error(), "no library") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestKey(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
