@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
@@ -166,15 +167,24 @@ func readGraph(dir, name string) (_ []byte, err error) {
 		return nil, fault.Wrap(err, fault.Unavailable, "", doing)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	f, err := root.Open(filepath.FromSlash(name))
+	hint := "name a file below " + dir
+	// Opened without waiting: a pipe may never have a writer.
+	f, err := root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		kind := fault.Unavailable
 		if errors.Is(err, fs.ErrNotExist) {
 			kind = fault.Usage
 		}
-		return nil, fault.Wrap(err, kind, "name a file below "+dir, doing)
+		return nil, fault.Wrap(err, kind, hint, doing)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, hint, doing)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fault.New(fault.Usage, hint, "%s: it is not a regular file (%s)", doing, info.Mode())
+	}
 	return readAll(f, doing)
 }
 
