@@ -8,6 +8,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -305,10 +306,7 @@ func (a *App) report(err error) int {
 		a.publish(nil, 0, "")
 		return 0
 	}
-	kind, hint := fault.KindOf(err), fault.HintOf(err)
-	if kind == fault.Internal && hint == "" {
-		hint = "this is a bug in " + a.Tool + ": please report it with the command and this message"
-	}
+	kind, hint := fault.KindOf(err), cmp.Or(fault.HintOf(err), a.hint(err))
 	if a.Output == "json" {
 		document := failure{Result: a.result, Error: failureError{
 			Kind: kind.String(), Code: kind.ExitCode(), Tool: a.Tool, Message: err.Error(), Hint: hint, Retryable: kind == fault.Unavailable,
@@ -324,6 +322,24 @@ func (a *App) report(err error) int {
 	}
 	a.Terminal.Failure(a.Tool+": "+message, hint)
 	return kind.ExitCode()
+}
+
+// hint returns what to do about an error that does not say it itself: what the
+// operating system refused, or what its kind always means.
+func (a *App) hint(err error) string {
+	switch kind := fault.KindOf(err); {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "free some space on that disk, then run it again"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return "give this user the right to it, or name another place"
+	case kind == fault.Unavailable:
+		return "run it again, or elsewhere; --log-level debug says more"
+	case kind == fault.Usage:
+		return a.Tool + " --help shows what can be written"
+	case kind == fault.Internal:
+		return "this is a bug in " + a.Tool + ": please report it with the command and this message"
+	}
+	return ""
 }
 
 // failure is what a command that failed prints as JSON: the error, and how far a

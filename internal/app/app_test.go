@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,6 +42,14 @@ func (f *fail) Run(context.Context, *app.App) error {
 		return fault.New(fault.Finding, "mend it", "it is broken")
 	case "unavailable":
 		return fault.New(fault.Unavailable, "try later", "not there")
+	case "full":
+		return fault.Wrap(&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, fault.Unavailable, "", "keep it")
+	case "forbidden":
+		return fault.Wrap(&os.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, fault.Unavailable, "", "keep it")
+	case "bare-unavailable":
+		return fault.New(fault.Unavailable, "", "not there")
+	case "bare-usage":
+		return fault.New(fault.Usage, "", "not so")
 	case "code":
 		return app.ExitError{Code: 42}
 	default:
@@ -113,6 +122,19 @@ func TestJSONError(t *testing.T) {
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// An error that brings no hint gets one from what went wrong or from its kind.
+func TestHint(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]string{
+		"finding": "mend it", "full": "free some space", "forbidden": "give this user the right",
+		"bare-unavailable": "run it again", "bare-usage": "tool --help", "other": "this is a bug",
+	} {
+		if _, _, stderr := run(t, nil, "fail", kind); !strings.Contains(stderr, "  fix        "+want) {
+			t.Errorf("%s: %q has no hint %q", kind, stderr, want)
+		}
+	}
+}
 
 func TestUnprintedResult(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/ultrafast-ci/ultrafast/internal/document"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -23,6 +24,8 @@ const maxParents = 64
 // ErrNoProject is wrapped by the error of [Load] when there is no project file.
 var ErrNoProject = errors.New("no project file")
 
+const hintDirectory = "call it from a directory that exists, or name the project's with --project"
+
 // Lookup returns an environment variable, as os.LookupEnv does.
 type Lookup func(name string) (value string, ok bool)
 
@@ -31,16 +34,18 @@ type Lookup func(name string) (value string, ok bool)
 func Find(dir string) (string, error) {
 	start, err := filepath.Abs(dir)
 	if err != nil {
-		return "", fault.Wrap(err, fault.Usage, "", "project directory "+dir)
+		return "", fault.Wrap(err, fault.Usage, hintDirectory, "project directory "+dir)
 	}
 	for at, n := start, 0; n < maxParents; n++ {
 		file := filepath.Join(at, FileName)
 		info, err := os.Stat(file)
 		switch {
-		case err == nil && info.Mode().IsRegular():
+		case err == nil && !info.Mode().IsRegular():
+			return "", fault.New(fault.Usage, "make it a regular file, or move it away", "%s is not a regular file (%s)", file, info.Mode())
+		case err == nil:
 			return file, nil
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			return "", fault.Wrap(err, fault.Unavailable, "", "look for "+FileName)
+			return "", fault.Wrap(err, fault.Unavailable, "make the directory readable, or name the project's", "look for "+FileName)
 		}
 		parent := filepath.Dir(at)
 		if parent == at {
@@ -69,7 +74,7 @@ func LoadOrDefault(dir string, env Lookup) (*Project, error) {
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Usage, "", "project directory "+dir)
+		return nil, fault.Wrap(err, fault.Usage, hintDirectory, "project directory "+dir)
 	}
 	return read(abs, "", env)
 }
@@ -125,7 +130,7 @@ func (p *Project) readFile(name string, target any, rename map[string]string) er
 		return nil
 	}
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "", "read "+name)
+		return fault.Wrap(err, fault.Unavailable, "make it a file that can be read, or move it away", "read "+name)
 	}
 	root, err := document.ParseTOML(name, text)
 	if err != nil {
@@ -139,13 +144,21 @@ func (p *Project) readFile(name string, target any, rename map[string]string) er
 }
 
 // readBounded reads at most one byte more than a document may have, so that the
-// parser can tell that it is too large.
+// parser can tell that it is too large. A pipe, which could keep its reader for
+// ever, is refused, and opening one does not wait for a writer.
 func readBounded(file string) (_ []byte, err error) {
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("it is not a regular file (%s)", info.Mode())
+	}
 	return io.ReadAll(io.LimitReader(f, document.MaxSize+1))
 }
 

@@ -315,10 +315,25 @@ func TestLoadRefuses(t *testing.T) {
 			if fault.KindOf(err) != fault.Usage {
 				t.Errorf("kind %s, want usage", fault.KindOf(err))
 			}
-			if tt.hint != "" && fault.HintOf(err) != tt.hint {
+			if fault.HintOf(err) == "" || tt.hint != "" && fault.HintOf(err) != tt.hint {
 				t.Errorf("hint %q, want %q", fault.HintOf(err), tt.hint)
 			}
 		})
+	}
+}
+
+// What bears the name of a file and is none is an error, never no file.
+func TestNotAFile(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"ggen.toml", ".ggen/config.toml", ".cleanroom/config.toml"} {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		_, err := config.LoadOrDefault(dir, environment(t))
+		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "not a regular file") || fault.HintOf(err) == "" {
+			t.Errorf("%s: %v, hint %q", name, err, fault.HintOf(err))
+		}
 	}
 }
 

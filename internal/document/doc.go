@@ -33,7 +33,11 @@ const (
 	MaxKeys = 10_000
 )
 
-// failure returns an error about a place in a file.
+// failure returns an error about a place in a file. Without a hint of its own it
+// has the one that always holds.
 func failure(at Place, hint, format string, args ...any) error {
+	if hint == "" {
+		hint = "correct the file at that place"
+	}
 	return fault.New(fault.Usage, hint, "%s: "+format, append([]any{at}, args...)...)
 }

@@ -37,6 +37,8 @@ func TestParse(t *testing.T) {
 		{"yaml document marks", yaml, "---\na: 1\n...\n", map[string]any{"a": int64(1)}},
 		{"yaml templates in quotes", yaml, "to: \"{{ name | snake }}.go\"\n", map[string]any{"to": "{{ name | snake }}.go"}},
 		{"yaml CRLF", yaml, "a: 1\r\nb: two\r\n", map[string]any{"a": int64(1), "b": "two"}},
+		{"yaml byte order mark", yaml, "\ufeffa: 1\n", map[string]any{"a": int64(1)}},
+		{"toml byte order mark", toml, "\ufeffa = 1\n", map[string]any{"a": int64(1)}},
 		{"toml empty", toml, "", map[string]any{}},
 		{"toml scalars", toml, "a = 1_000\nb = 1.5e3\nc = true\nd = \"x\\ty\"\ne = 'raw\\'\nf = 0xff\ng = -7\n",
 			map[string]any{"a": int64(1000), "b": 1500.0, "c": true, "d": "x\ty", "e": `raw\`, "f": int64(255), "g": int64(-7)}},
@@ -424,4 +426,19 @@ func check(t *testing.T, parse parseFunc, text []byte) {
 		t.Fatal(err)
 	}
 	_ = document.Decode(n, new(sample))
+}
+
+// Every error about a document says what to do.
+func TestEveryErrorHasAHint(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"[a\n", "a = 1\na = 2\n", "a = 1e999\n", "\ufeffa = \n"} {
+		_, err := document.ParseTOML("f", []byte(text))
+		if err == nil || fault.HintOf(err) == "" {
+			t.Errorf("%q: error %v with hint %q", text, err, fault.HintOf(err))
+		}
+	}
+	// The mark before the first line is no column.
+	if _, err := document.ParseTOML("f", []byte("\ufeffa = ?\n")); err == nil || !strings.HasPrefix(err.Error(), "f:1:5:") {
+		t.Errorf("got %v, want it at f:1:5", err)
+	}
 }

@@ -5,6 +5,10 @@ import (
 	"unicode/utf8"
 )
 
+// withoutMark returns text without the byte order mark that some editors put before
+// UTF-8. No column counts it.
+func withoutMark(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }
+
 // checkUTF8 refuses invalid UTF-8 and NUL, which no text format here allows.
 func checkUTF8(at Place, text []byte) error {
 	for i := 0; i < len(text); {

@@ -13,8 +13,10 @@ import (
 
 // ParseTOML returns the table in text, as TOML 1.0 defines it, with inline
 // tables over several lines as in TOML 1.1. file names it in errors, which are
-// of kind fault.Usage. Dates and times are strings as written.
+// of kind fault.Usage. Dates and times are strings as written. A byte order mark
+// at the start is skipped.
 func ParseTOML(file string, text []byte) (_ *Node, err error) {
+	text = withoutMark(text)
 	if err := checkText(Place{File: file, Line: 1}, text); err != nil {
 		return nil, err
 	}

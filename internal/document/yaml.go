@@ -18,6 +18,7 @@ func ParseYAML(file string, text []byte) (*Node, error) { return ParseYAMLAt(fil
 // ParseYAMLAt is [ParseYAML] for text that begins at the given line of file,
 // counted from 1: front matter after its "---" begins at line 2.
 func ParseYAMLAt(file string, line int, text []byte) (_ *Node, err error) {
+	text = withoutMark(text)
 	c := &yamlReader{file: file, offset: line - 1, anchors: map[string]anchored{}}
 	if err := checkText(c.at(nil), text); err != nil {
 		return nil, err
