@@ -1,10 +1,12 @@
-// Command ultrafast runs all phases in one process.
+// Command ultrafast runs all phases in one process. Called ggen or cleanroom it
+// understands the command lines of the reference.
 package main
 
 import (
 	"os"
 
 	"github.com/ultrafast-ci/ultrafast/actions/ultrafast/door"
+	"github.com/ultrafast-ci/ultrafast/actions/ultrafast/reference"
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 )
@@ -13,5 +15,9 @@ func main() {
 	if embedded.Reexec() {
 		return
 	}
-	os.Exit(app.Main(door.New(), app.System()))
+	d, ok := reference.Named(os.Args[0])
+	if !ok {
+		d = door.New()
+	}
+	os.Exit(app.Main(d, app.System()))
 }

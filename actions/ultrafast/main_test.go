@@ -28,11 +28,12 @@ func TestMain(m *testing.M) {
 	apptest.Main(m, embedded.Reexec, map[string]func() app.Door{
 		"ultrafast": door.New, "ultrafast-market": market.New, "ultrafast-generate": generate.New,
 		"ultrafast-cleanroom-test": cleanroom.New, "ultrafast-validate": validate.New, "ultrafast-deploy": deploy.New,
+		"ggen": named("ggen"), "cleanroom": named("cleanroom"),
 	})
 }
 
 func TestScripts(t *testing.T) {
-	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "tree": listTree, "setstate2": setState2, "freeaddr": freeAddr, "listen": listen, "refused": refused})
+	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "unbuilt": unbuilt, "spoil": spoil, "tree": listTree, "setstate2": setState2, "freeaddr": freeAddr, "listen": listen, "refused": refused})
 }
 
 // setState puts the state that the last command printed into the variable STATE.

@@ -56,6 +56,9 @@ type Options struct {
 	Seed            uint64            `help:"Seed of everything random."`
 	KeepMapOrder    bool              `help:"Visit maps in the order of their keys in the file. By default keys are sorted."`
 	Limits
+	// TemplateVarsWin lets a template's own variables win over all others, as the
+	// reference does. No flag of ours says so.
+	TemplateVarsWin bool `kong:"-"`
 }
 
 // Template renders templates.

@@ -28,7 +28,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 	step := &generate.Step{
 		Options: generate.Options{
 			Vars: project.Vars, Flags: o.Vars, AllowShellChars: o.AllowShellChars, AllowCI: o.AllowCI,
-			Strict: o.Strict, Force: o.Force, Seed: o.Seed, Limits: o.limits(project),
+			TemplateVarsWin: o.TemplateVarsWin, Strict: o.Strict, Force: o.Force, Seed: o.Seed, Limits: o.limits(project),
 			Dialect: dialect(project, o.KeepMapOrder), Workers: workers(project),
 		},
 		Files:      files,
