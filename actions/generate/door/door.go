@@ -59,6 +59,8 @@ type Options struct {
 	// TemplateVarsWin lets a template's own variables win over all others, as the
 	// reference does. No flag of ours says so.
 	TemplateVarsWin bool `kong:"-"`
+	// Workers is how many templates are rendered at once; zero means as the project says.
+	Workers int `kong:"-"`
 }
 
 // Template renders templates.

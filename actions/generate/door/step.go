@@ -29,7 +29,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 		Options: generate.Options{
 			Vars: project.Vars, Flags: o.Vars, AllowShellChars: o.AllowShellChars, AllowCI: o.AllowCI,
 			TemplateVarsWin: o.TemplateVarsWin, Strict: o.Strict, Force: o.Force, Seed: o.Seed, Limits: o.limits(project),
-			Dialect: dialect(project, o.KeepMapOrder), Workers: workers(project),
+			Dialect: dialect(project, o.KeepMapOrder), Workers: workers(project, o),
 		},
 		Files:      files,
 		GraphCache: graphCache(a, project),
@@ -58,7 +58,10 @@ func dialect(project *config.Project, keepMapOrder bool) generate.Dialect {
 }
 
 // workers returns how many files the project has rendered at once (row K-11).
-func workers(project *config.Project) int {
+func workers(project *config.Project, o Options) int {
+	if o.Workers > 0 {
+		return o.Workers
+	}
 	if !project.Template.ParallelGeneration {
 		return 1
 	}

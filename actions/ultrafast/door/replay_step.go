@@ -3,6 +3,7 @@ package door
 import (
 	"context"
 	"path/filepath"
+	"slices"
 
 	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
 	deploy "github.com/ultrafast-ci/ultrafast/actions/deploy/door"
@@ -102,52 +103,42 @@ func (p pinned) Write([]byte) error { return nil }
 
 // generate renders as the flags and the project say, with the seed of the entry. The
 // names of templates and the switches that were given on a command line are found by
-// the digests of the inputs: of those that fit best the first is taken.
+// the digests of the inputs.
 func (r *Replay) generate(ctx context.Context, a *app.App, project *config.Project, before state.State, recorded *state.Link) (pipeline.Step, error) {
-	named := [][]string{r.Template}
-	if len(r.Template) == 0 && len(recorded.Entry.Generate.Templates) > 0 {
-		named = append(named, recorded.Entry.Generate.Templates)
+	build := func(templates []string, switches int) (*steps.Step, error) {
+		on := func(n int) bool { return switches>>n&1 == 1 }
+		return generate.NewStep(a, project, generate.Options{
+			Template: templates, Vars: r.Vars, VarsFile: r.VarsFile, Graph: r.Graph, Package: r.Package,
+			AllowShellChars: true, // what was accepted once is accepted again
+			Seed:            recorded.Entry.Generate.Seed,
+			Strict:          on(0), AllowCI: on(1), KeepMapOrder: on(2), TemplateVarsWin: on(3),
+		})
 	}
-	var best *steps.Step
-	var first error
-	most := -1
-	for _, templates := range named {
-		for _, switches := range [][2]bool{{false, false}, {true, false}, {false, true}, {true, true}} {
-			step, err := generate.NewStep(a, project, generate.Options{
-				Template: templates, Vars: r.Vars, VarsFile: r.VarsFile, Graph: r.Graph, Package: r.Package,
-				AllowShellChars: true, // what was accepted once is accepted again
-				Strict:          switches[0], AllowCI: switches[1], Seed: recorded.Entry.Generate.Seed,
-			})
-			var n int
-			if err == nil {
-				n, err = agreeing(ctx, step, before, recorded)
-			}
-			switch {
-			case err != nil && first == nil:
-				first = err
-			case err == nil && n == len(recorded.Entry.Inputs):
-				return step, nil
-			case err == nil && n > most:
-				best, most = step, n
-			}
+	templates, known := r.Template, recorded.Entry.Generate.Templates
+	step, err := build(templates, 0)
+	if len(templates) == 0 && len(known) > 0 && (err != nil || !agrees(ctx, step, before, recorded, "units")) {
+		if other, otherErr := build(known, 0); otherErr == nil && (err != nil || agrees(ctx, other, before, recorded, "units")) {
+			templates, step, err = known, other, nil
 		}
 	}
-	if best == nil {
-		return nil, first
+	if err != nil {
+		return nil, err
 	}
-	return best, nil
+	if agrees(ctx, step, before, recorded, "options") {
+		return step, nil
+	}
+	for switches := 1; switches < 16; switches++ {
+		if other, err := build(templates, switches); err == nil && agrees(ctx, other, before, recorded, "options") {
+			return other, nil
+		}
+	}
+	return step, nil
 }
 
-// agreeing counts the inputs of the step that are as recorded.
-func agreeing(ctx context.Context, step *steps.Step, before state.State, recorded *state.Link) (int, error) {
+// agrees reports whether an input of the step is the one that was recorded.
+func agrees(ctx context.Context, step *steps.Step, before state.State, recorded *state.Link, name string) bool {
 	inputs, err := step.Key(ctx, before)
-	n := 0
-	for _, in := range recorded.Entry.Inputs {
-		if inputs[in.Name] == string(in.Digest) {
-			n++
-		}
-	}
-	return n, err
+	return err == nil && slices.Contains(recorded.Entry.Inputs, state.Input{Name: name, Digest: state.Digest(inputs[name])})
 }
 
 // plan makes the plan of a deploy again. What else the entry claims, that a verdict

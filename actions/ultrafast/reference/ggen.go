@@ -117,19 +117,23 @@ Example:
 
 // Run renders from the installed packages.
 func (t *TemplateGenerate) Run(ctx context.Context, a *app.App) error {
+	return render(ctx, a, t.DryRun, generate.Options{
+		Templates: []string{t.Template}, Vars: t.Vars, VarsFile: t.VarsFile, OutputDir: t.OutputDir, Force: t.Force,
+	})
+}
+
+func render(ctx context.Context, a *app.App, dryRun bool, o generate.Options) error {
 	project, err := a.LoadProject()
 	if err != nil {
 		return err
 	}
-	options := generate.Options{
-		Templates: []string{t.Template}, Vars: t.Vars, VarsFile: t.VarsFile, OutputDir: t.OutputDir, Force: t.Force, TemplateVarsWin: true,
-	}
+	o.TemplateVarsWin = true
 	if a.Globals.State == "" {
-		if options.Package, err = installed(project); err != nil {
+		if o.Package, err = installed(project); err != nil {
 			return err
 		}
 	}
-	template := generate.Template{Options: options, DryRun: t.DryRun}
+	template := generate.Template{Options: o, DryRun: dryRun}
 	return template.Run(ctx, a)
 }
 
@@ -166,20 +170,32 @@ func installed(project *config.Project) ([]string, error) {
 
 // TemplateBatch renders several templates.
 type TemplateBatch struct {
-	Templates   []string `arg:"" optional:"" help:"Templates."`
-	VarsFile    string   `placeholder:"FILE" help:"Shared variables file."`
-	Parallel    bool     `help:"Generate in parallel."`
-	MaxParallel int      `placeholder:"N" help:"Max parallel generations."`
+	Templates   []string `arg:"" optional:"" help:"Templates. Default: as the project says."`
+	VarsFile    string   `type:"existingfile" placeholder:"FILE" help:"Shared variables file."`
+	Parallel    bool     `negatable:"" default:"true" help:"Generate in parallel."`
+	MaxParallel int      `placeholder:"N" help:"Max parallel generations, 1 to 64. Default: as the project says, else 8."`
 }
 
 // Help shows how it is called.
 func (*TemplateBatch) Help() string {
-	return "Example:\n  ggen template batch-generate service:main.go.tmpl service:go.mod.tmpl --vars-file shared.yaml --parallel --max-parallel 4"
+	return `All templates are written into the current directory, or none.
+
+Example:
+  ggen template batch-generate service:main.go.tmpl service:go.mod.tmpl --vars-file shared.yaml --parallel --max-parallel 4`
 }
 
-// Run says that it is not built.
-func (*TemplateBatch) Run() error {
-	return unbuilt("ggen template batch-generate", "use `ultrafast generate template <ref>…`, which renders several in parallel and all or none")
+const maxParallel = 64
+
+// Run renders them all, or nothing.
+func (t *TemplateBatch) Run(ctx context.Context, a *app.App) error {
+	if t.MaxParallel < 0 || t.MaxParallel > maxParallel {
+		return fault.New(fault.Usage, "", "--max-parallel %d: it may be 1 to %d", t.MaxParallel, maxParallel)
+	}
+	workers := t.MaxParallel
+	if !t.Parallel {
+		workers = 1
+	}
+	return render(ctx, a, false, generate.Options{Templates: t.Templates, VarsFile: t.VarsFile, OutputDir: ".", Workers: workers})
 }
 
 // Lifecycle are the verbs for phases.
