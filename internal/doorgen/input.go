@@ -134,8 +134,8 @@ func eachField(t reflect.Type, f func(reflect.StructField) error) error {
 			}
 			continue
 		}
-		if !field.IsExported() {
-			continue
+		if !field.IsExported() || field.Tag.Get("kong") == "-" {
+			continue // no flag
 		}
 		if err := f(field); err != nil {
 			return err
