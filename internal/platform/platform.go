@@ -84,7 +84,7 @@ func Detect(host Host) (Platform, error) {
 	case name != "":
 	case host.Lookup.Get("GITHUB_ACTIONS") == "true":
 		name = "github"
-	case host.Lookup.Get("GITLAB_CI") == "true":
+	case gitlab.Job(host.Lookup):
 		name = "gitlab"
 	case tekton.Home(host.Lookup):
 		name = "tekton"

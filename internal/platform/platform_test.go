@@ -25,6 +25,8 @@ func TestDetect(t *testing.T) {
 		{map[string]string{"GITHUB_ACTIONS": "true"}, "github"},
 		{map[string]string{"GITHUB_ACTIONS": "false"}, "local"},
 		{map[string]string{"GITLAB_CI": "true"}, "gitlab"},
+		{map[string]string{"GITLAB_CI": "false", "CI_PROJECT_DIR": "/builds/a/b"}, "gitlab"},
+		{map[string]string{"GITLAB_CI": "false"}, "local"},
 		{map[string]string{"HOME": "/tekton/home"}, "tekton"},
 		{map[string]string{"ULTRAFAST_RESULTS_DIR": "/x"}, "tekton"},
 		{map[string]string{"GITHUB_ACTIONS": "true", platform.Variable: "local"}, "local"},

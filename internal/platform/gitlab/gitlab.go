@@ -26,6 +26,13 @@ var syntax = runner.Syntax{Anywhere: []string{"section_start:", "section_end:"}}
 // of artifacts:reports:dotenv. The variable ULTRAFAST_DOTENV names another.
 var Dotenv = filepath.Join(".ggen", "state.env")
 
+// Job reports whether the environment is that of a job. gitlab-ci-local sets
+// GITLAB_CI to "false", so that scripts can tell it from GitLab; everything else is
+// the same.
+func Job(lookup runner.Lookup) bool {
+	return lookup.Get("GITLAB_CI") == "true" || lookup.Get("GITLAB_CI") != "" && lookup.Get("CI_PROJECT_DIR") != ""
+}
+
 // Platform talks to the runner.
 type Platform struct {
 	runner.Base
