@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,13 +13,6 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
 )
-
-// The keys of front matter (spec B1). Others are warned about, except those that
-// begin with "x-", which are left to other tools.
-var frontKeys = []string{
-	"to", "vars", "rdf", "rdf_inline", "shape", "prefixes", "base", "sparql", "determinism",
-	"force", "unless_exists", "for_each", "when", "skip_empty", "engine",
-}
 
 // split divides a template into the text between its "---" lines and the body.
 // bodyLine is the line at which the body begins, from 1. Without a first line of
@@ -55,9 +49,31 @@ func skipBlankLines(body string, line int) (string, int) {
 // header is front matter, decoded but not yet rendered: a nil node is a key that
 // is not there.
 type header struct {
-	to, vars, rdf, inline, shape, prefixes, base, sparql, determinism *document.Node
-	force, unlessExists, forEach, when, skipEmpty, engine             *document.Node
+	to, vars, rdf, inline, shape, prefixes, base, sparql, construct, determinism *document.Node
+	force, unlessExists, forEach, when, skipEmpty, engine, from, matrix          *document.Node
+	inject, prepend, appendTo, before, after, atLine, skipIf, idempotent, eof    *document.Node
+	backup, freezePolicy, freezeSlots, shBefore, shAfter                         *document.Node
 }
+
+// fields are the keys of front matter (spec B1). Others are warned about, except
+// those that begin with "x-", which are left to other tools.
+func (h *header) fields() map[string]**document.Node {
+	return map[string]**document.Node{
+		"to": &h.to, "vars": &h.vars, "rdf": &h.rdf, "rdf_inline": &h.inline, "shape": &h.shape, "prefixes": &h.prefixes,
+		"base": &h.base, "sparql": &h.sparql, "construct": &h.construct, "determinism": &h.determinism, "force": &h.force,
+		"unless_exists": &h.unlessExists, "for_each": &h.forEach, "when": &h.when, "skip_empty": &h.skipEmpty, "engine": &h.engine,
+		"from": &h.from, "matrix": &h.matrix, "inject": &h.inject, "prepend": &h.prepend, "append": &h.appendTo, "before": &h.before,
+		"after": &h.after, "at_line": &h.atLine, "skip_if": &h.skipIf, "idempotent": &h.idempotent, "eof_last": &h.eof,
+		"backup": &h.backup, "freeze_policy": &h.freezePolicy, "freeze_slots_dir": &h.freezeSlots,
+		"sh_before": &h.shBefore, "sh": &h.shBefore, "sh_after": &h.shAfter,
+	}
+}
+
+// foreign are keys of other tools that share the front matter: a test plan, a place
+// in a lifecycle, the leave of an agent to write.
+var foreign = []string{"cleanroom", "lifecycle", "unattended_write_eligible"}
+
+var frontKeys = slices.Sorted(maps.Keys(new(header).fields()))
 
 // parseHeader reads the YAML of front matter that begins at line 2 of file.
 func parseHeader(file, front string) (header, []document.Entry, error) {
@@ -72,17 +88,13 @@ func parseHeader(file, front string) (header, []document.Entry, error) {
 		return header{}, nil, asFinding(document.Expected(node, "keys like `to:`"), "front matter")
 	}
 	var h header
-	fields := map[string]**document.Node{
-		"to": &h.to, "vars": &h.vars, "rdf": &h.rdf, "rdf_inline": &h.inline, "shape": &h.shape, "prefixes": &h.prefixes,
-		"base": &h.base, "sparql": &h.sparql, "determinism": &h.determinism, "force": &h.force,
-		"unless_exists": &h.unlessExists, "for_each": &h.forEach, "when": &h.when, "skip_empty": &h.skipEmpty, "engine": &h.engine,
-	}
+	fields := h.fields()
 	var unknown []document.Entry
 	for _, e := range node.Entries {
 		switch field := fields[e.Key]; {
 		case field != nil && e.Value.Kind != document.Null:
 			*field = e.Value
-		case field == nil && !strings.HasPrefix(e.Key, "x-"):
+		case field == nil && !strings.HasPrefix(e.Key, "x-") && !slices.Contains(foreign, e.Key):
 			unknown = append(unknown, e)
 		}
 	}
@@ -112,6 +124,9 @@ type expander func(n *document.Node) (string, error)
 type query struct {
 	name, text string
 	node       *document.Node
+	// cell asks for the first cell of the first row, or else otherwise.
+	cell      bool
+	otherwise any
 }
 
 type inlineGraph struct {
@@ -134,7 +149,14 @@ type settings struct {
 	seed     uint64
 	seeded   bool
 
-	force, unlessExists, skipEmpty bool
+	force, unlessExists, skipEmpty, backup bool
+
+	from      string
+	bind      []binding // of matrix
+	construct []query
+	freeze    Freeze
+	slots     string
+	edits     bool
 }
 
 func (h header) settings(expand expander) (settings, error) {
@@ -156,10 +178,8 @@ func (h header) settings(expand expander) (settings, error) {
 	set(e)
 	s.base, e = text(h.base, expand, "an IRI")
 	set(e)
-	s.queries, e = queries(h.sparql, expand)
-	set(e)
-	s.forEach, e = text(h.forEach, expand, "the name of a query")
-	set(e)
+	set(s.ask(&h, expand))
+	set(s.keep(&h, expand))
 	s.seed, s.seeded, e = seed(h.determinism, expand)
 	set(e)
 	s.force, e = boolean(h.force, expand)
@@ -167,6 +187,10 @@ func (h header) settings(expand expander) (settings, error) {
 	s.unlessExists, e = boolean(h.unlessExists, expand)
 	set(e)
 	s.skipEmpty, e = boolean(h.skipEmpty, expand)
+	set(e)
+	s.from, e = text(h.from, expand, "the path of a template")
+	set(e)
+	s.edits, e = h.isEdit(expand)
 	set(e)
 	return s, err
 }
@@ -246,7 +270,7 @@ func queries(n *document.Node, expand expander) ([]query, error) {
 	var out []query
 	add := func(name string, node *document.Node) error {
 		value, err := text(node, expand, "a SPARQL query")
-		out = append(out, query{name, value, node})
+		out = append(out, query{name: name, text: value, node: node})
 		return err
 	}
 	switch n.Kind {

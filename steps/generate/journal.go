@@ -66,6 +66,8 @@ type change struct {
 type manifest struct {
 	Schema int                     `json:"schema"`
 	Files  map[string]state.Digest `json:"files"`
+	// Edits are the edits of files that were not generated, by path.
+	Edits map[string][]state.Digest `json:"edits,omitempty"`
 }
 
 func stageName(number int) string  { return fmt.Sprintf("%s/%06d", stageDir, number) }
@@ -105,6 +107,13 @@ func (m manifest) check() error {
 	for name, digest := range m.Files {
 		if err := checkPaperEntry(name, digest); err != nil {
 			return err
+		}
+	}
+	for name, digests := range m.Edits {
+		for _, digest := range digests {
+			if err := checkPaperEntry(name, digest); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/ultrafast-ci/ultrafast/internal/document"
+	"github.com/ultrafast-ci/ultrafast/internal/graph"
 	"github.com/ultrafast-ci/ultrafast/internal/graph/sparql"
 	"github.com/ultrafast-ci/ultrafast/internal/render"
 	"github.com/ultrafast-ci/ultrafast/internal/render/tera"
@@ -37,7 +39,7 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 	if err != nil {
 		return nil, err
 	}
-	outputs := make([][]File, len(jobs))
+	outputs := make([]made, len(jobs))
 	var mu sync.Mutex // of Progress
 	err = inParallel(ctx, s.Options.Workers, len(jobs), func(ctx context.Context, i int) error {
 		var err error
@@ -46,7 +48,7 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		s.progress("%s: %s", jobs[i].template.name, files(len(outputs[i])))
+		s.progress("%s: %s", jobs[i].template.name, files(len(outputs[i].files)+len(outputs[i].edits)))
 		return nil
 	})
 	if err != nil {
@@ -55,10 +57,17 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 	plan := &Plan{Seed: s.Options.Seed}
 	for i, j := range jobs {
 		plan.Templates = append(plan.Templates, j.template.name)
-		plan.Files = append(plan.Files, outputs[i]...)
+		plan.Files = append(plan.Files, outputs[i].files...)
+		plan.Edits = append(plan.Edits, outputs[i].edits...)
 		plan.Findings = append(plan.Findings, j.findings...)
 	}
 	return plan, plan.finish()
+}
+
+// made is what one template gives.
+type made struct {
+	files []File
+	edits []Edit
 }
 
 // job is one template of one unit.
@@ -72,6 +81,7 @@ type job struct {
 	// caller are the variables of the caller; vars all of them, with query results.
 	caller, vars *render.Map
 	set          settings
+	body         body
 	data         *dataset
 	findings     []finding.Finding
 }
@@ -108,7 +118,7 @@ func (s *Step) jobs(ctx context.Context, in state.State, blobs state.Blobs) ([]*
 			}
 			jobs = append(jobs, &job{
 				options: &s.Options, unit: unit, template: t, dialect: dialect, lib: lib, graphs: graphs, caller: caller,
-				findings: slices.Clone(t.warnings),
+				findings: slices.Concat(t.warnings, t.header.hooksOff()),
 			})
 		}
 	}
@@ -128,23 +138,23 @@ func (s *Step) judge(t *template) error {
 }
 
 // run renders the template: once, or once for every row of its for_each query.
-func (j *job) run(ctx context.Context) ([]File, error) {
+func (j *job) run(ctx context.Context) (made, error) {
 	if err := j.prepare(ctx); err != nil {
-		return nil, err
+		return made{}, err
 	}
 	if err := j.query(ctx); err != nil {
-		return nil, err
+		return made{}, err
 	}
 	if j.set.forEach == "" {
 		return j.outputs(ctx, []any{nil})
 	}
 	rows, err := j.rows(ctx)
 	if err != nil {
-		return nil, err
+		return made{}, err
 	}
 	if len(rows) == 0 {
 		j.findings = append(j.findings, finding.Finding{
-			Rule: "template-no-rows", Severity: finding.Info, Where: j.template.header.forEach.Place,
+			Rule: "template-no-rows", Severity: finding.Info, Where: j.rowsPlace(),
 			What: fmt.Sprintf("query %q gave no row, so no file was made", clip(j.set.forEach)),
 		})
 	}
@@ -169,8 +179,49 @@ func (j *job) prepare(ctx context.Context) error {
 	if j.vars, err = j.bless(ctx, merged); err != nil {
 		return err
 	}
-	j.set, err = j.template.header.settings(j.expander(ctx, j.vars))
+	if j.set, err = j.template.header.settings(j.expander(ctx, j.vars)); err != nil {
+		return err
+	}
+	j.body, err = j.source()
 	return err
+}
+
+// body is the text that is rendered: that below the front matter, or a file of its own.
+type body struct {
+	name, text string
+	shift      int // lines of the file before it
+}
+
+func (j *job) source() (body, error) {
+	t := j.template
+	if j.set.from == "" {
+		return body{t.name, markRegions(t.body), t.bodyLine - 1}, nil
+	}
+	at := t.header.from.Place
+	if strings.TrimSpace(t.body) != "" {
+		return body{}, fault.New(fault.Finding, "remove one of them", "%s: the template has a body, and from names another", at)
+	}
+	name, text, err := j.lib.include(t.pack, j.set.from, t.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return body{}, fault.New(fault.Finding, "paths are relative to the template", "%s: from names %q, which does not exist", at, clip(j.set.from))
+	}
+	if err != nil {
+		return body{}, fmt.Errorf("%s: %w", at, err)
+	}
+	return body{name, markRegions(text), 0}, nil
+}
+
+// rowsPlace is where the template asks for rows.
+func (j *job) rowsPlace() finding.Place {
+	h := &j.template.header
+	switch {
+	case h.forEach != nil:
+		return h.forEach.Place
+	case h.matrix != nil:
+		return h.matrix.Place
+	default:
+		return h.sparql.Place
+	}
 }
 
 // bless adds what every template may rely on: Name, the name in pascal case, and
@@ -256,6 +307,9 @@ func (j *job) query(ctx context.Context) error {
 	if err != nil {
 		return j.inlineError(err, sources)
 	}
+	if g, err = j.enrich(ctx, g); err != nil {
+		return err
+	}
 	if err := j.enforce(ctx, g); err != nil {
 		return err
 	}
@@ -266,6 +320,9 @@ func (j *job) query(ctx context.Context) error {
 		if err != nil {
 			return fault.Wrap(j.template.relocate(err, q.node, 0), fault.KindOf(err), "", fmt.Sprintf("query %q", q.name))
 		}
+		if q.cell {
+			value = q.firstCell(value)
+		}
 		results.Set(q.name, value)
 	}
 	for i := range results.Len() {
@@ -274,6 +331,47 @@ func (j *job) query(ctx context.Context) error {
 	}
 	j.vars.Set("sparql_results", results)
 	return nil
+}
+
+// enrich adds what the construct queries make to the graph, each seeing what those
+// before it made.
+func (j *job) enrich(ctx context.Context, g *graph.Graph) (*graph.Graph, error) {
+	limits := j.options.Limits.withDefaults()
+	for _, q := range j.set.construct {
+		fail := func(err error) error {
+			return fault.Wrap(j.template.relocate(err, q.node, 0), fault.KindOf(err), "", fmt.Sprintf("construct %q", q.name))
+		}
+		parsed, err := sparql.Parse(q.text, j.queryOptions())
+		if err != nil {
+			return nil, fail(err)
+		}
+		result, err := j.ran(ctx, parsed, g, limits)
+		if err != nil {
+			return nil, fail(err)
+		}
+		if result.Kind == sparql.Select || result.Kind == sparql.Ask {
+			return nil, fault.New(fault.Finding, "use CONSTRUCT", "%s: construct %q makes no triples", q.node.Place, q.name)
+		}
+		builder := limits.builder()
+		for t := range g.Triples() {
+			if err := builder.Add(t); err != nil {
+				return nil, fail(err)
+			}
+		}
+		for _, t := range result.Triples {
+			if err := builder.Add(t); err != nil {
+				return nil, fail(err)
+			}
+		}
+		g = builder.Build()
+	}
+	return g, nil
+}
+
+func (j *job) ran(ctx context.Context, q *sparql.Query, g *graph.Graph, limits Limits) (*sparql.Result, error) {
+	ctx, cancel := limits.within(ctx, "the query")
+	defer cancel()
+	return q.Run(ctx, g, limits.engine())
 }
 
 func (j *job) queryOptions() sparql.Options {
@@ -300,7 +398,7 @@ func (j *job) inlineError(err error, sources []source) error {
 
 // rows returns the rows that for_each asks for, by the name of a query or as one.
 func (j *job) rows(ctx context.Context) ([]any, error) {
-	node := j.template.header.forEach
+	where := j.rowsPlace()
 	results, _ := j.vars.Get("sparql_results")
 	value, ok := results.(*render.Map).Get(j.set.forEach)
 	if !ok {
@@ -310,27 +408,27 @@ func (j *job) rows(ctx context.Context) ([]any, error) {
 			if hint == "" {
 				hint = "name one of the queries under sparql"
 			}
-			return nil, fault.New(fault.Finding, hint, "%s: for_each names query %q, which the template does not have", node.Place, clip(j.set.forEach))
+			return nil, fault.New(fault.Finding, hint, "%s: for_each names query %q, which the template does not have", where, clip(j.set.forEach))
 		}
 		var err error
 		if value, err = j.data.Query(ctx, j.set.forEach); err != nil {
-			return nil, j.template.relocate(err, node, 0)
+			return nil, j.template.relocate(err, j.template.header.forEach, 0)
 		}
 	}
 	rows, ok := value.([]any)
 	if !ok {
-		return nil, fault.New(fault.Finding, "use a SELECT query", "%s: for_each needs rows; its query gives %s", node.Place, render.KindOf(value))
+		return nil, fault.New(fault.Finding, "use a SELECT query", "%s: for_each needs rows; its query gives %s", where, render.KindOf(value))
 	}
 	if len(rows) > maxRows {
-		return nil, fault.New(fault.Finding, "narrow the query", "%s: for_each has %d rows; at most %d are rendered", node.Place, len(rows), maxRows)
+		return nil, fault.New(fault.Finding, "narrow the query", "%s: for_each has %d rows; at most %d are rendered", where, len(rows), maxRows)
 	}
 	return rows, nil
 }
 
 // outputs renders one file for each row; a nil row stands for the only output of
 // a template without for_each.
-func (j *job) outputs(ctx context.Context, rows []any) ([]File, error) {
-	var out []File
+func (j *job) outputs(ctx context.Context, rows []any) (made, error) {
+	var out made
 	for i, row := range rows {
 		vars := j.vars
 		if row != nil {
@@ -341,41 +439,59 @@ func (j *job) outputs(ctx context.Context, rows []any) ([]File, error) {
 					name, value := columns.At(c)
 					setUnset(vars, name, value)
 				}
+				if err := j.bound(vars, columns); err != nil {
+					return made{}, err
+				}
 			}
 		}
-		f, made, err := j.output(ctx, j.engine(j.data, i), vars)
-		if err != nil {
-			return nil, err
-		}
-		if made {
-			out = append(out, f)
+		if err := j.output(ctx, j.engine(j.data, i), vars, &out); err != nil {
+			return made{}, err
 		}
 	}
 	return out, nil
 }
 
-// output renders one file, unless `when` or `skip_empty` leave it out.
-func (j *job) output(ctx context.Context, engine render.Engine, vars *render.Map) (File, bool, error) {
+// output renders one file, or one edit of a file, into out, unless `when` or
+// `skip_empty` leave it out.
+func (j *job) output(ctx context.Context, engine render.Engine, vars *render.Map, out *made) error {
 	wanted, err := j.wanted(ctx, engine, vars)
 	if err != nil || !wanted {
-		return File{}, false, err
+		return err
 	}
 	target, where, err := j.target(ctx, engine, vars)
 	if err != nil {
-		return File{}, false, err
+		return err
 	}
-	body, err := j.text(ctx, engine, j.template.name, j.template.body, vars)
+	text, err := j.text(ctx, engine, j.body.name, j.body.text, vars)
 	if err != nil {
-		return File{}, false, fault.Wrap(j.template.shift(err, j.template.bodyLine-1, 0), fault.KindOf(err), "", "render "+target)
+		return fault.Wrap(j.template.shift(err, j.body.shift, 0), fault.KindOf(err), "", "render "+target)
 	}
-	if j.set.skipEmpty && strings.TrimSpace(body) == "" {
-		return File{}, false, nil
+	if j.set.skipEmpty && strings.TrimSpace(text) == "" {
+		return nil
 	}
-	content := []byte(body)
-	return File{
+	if j.set.edits {
+		e, err := j.edit(ctx, engine, vars, target, text, where)
+		out.edits = append(out.edits, e)
+		return err
+	}
+	text, regions, err := j.regions(text, path.Join(j.folder(), j.set.slots))
+	if err != nil {
+		return err
+	}
+	content := []byte(text)
+	out.files = append(out.files, File{
 		Path: target, Mode: modeOf(content), Content: content, Template: j.template.name, Where: where,
-		Force: j.set.force, UnlessExists: j.set.unlessExists,
-	}, true, nil
+		Force: j.set.force, UnlessExists: j.set.unlessExists, Backup: j.set.backup, Freeze: j.set.freeze, Regions: regions,
+	})
+	return nil
+}
+
+// folder is the folder of the unit, below the root of the tree.
+func (j *job) folder() string {
+	if j.unit.Output == "." {
+		return ""
+	}
+	return strings.TrimSuffix(j.unit.Output, "/")
 }
 
 // target renders `to` and puts it below the unit's folder. Without `to` it is the
@@ -397,8 +513,8 @@ func (j *job) target(ctx context.Context, engine render.Engine, vars *render.Map
 	if err != nil {
 		return "", where, refused(where, t.name, to, err)
 	}
-	if folder := j.unit.Output; folder != "" && folder != "." {
-		clean, err = cleanPath(strings.TrimSuffix(folder, "/")+"/"+clean, j.options.AllowCI)
+	if folder := j.folder(); folder != "" {
+		clean, err = cleanPath(folder+"/"+clean, j.options.AllowCI)
 		if err != nil {
 			return "", where, fault.New(fault.Usage, "name a folder below the root of the tree", "output %.200q of template %s: %w", folder, t.name, err)
 		}

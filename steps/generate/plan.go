@@ -2,6 +2,7 @@ package generate
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"path"
 	"slices"
@@ -38,12 +39,21 @@ type File struct {
 	Where finding.Place
 	// Force overwrites what a person changed, UnlessExists leaves alone what is there.
 	Force, UnlessExists bool
+	// Backup keeps what is replaced under the name with .backup behind.
+	Backup bool
+	// Freeze says what stays of what is there; Regions are parts of Content that
+	// have a Freeze of their own, in order.
+	Freeze  Freeze
+	Regions []Region
 }
 
 // Plan is everything a run would write, decided before the first write.
 type Plan struct {
 	// Files are sorted by path.
 	Files []File
+	// Edits are of files that the plan does not make, sorted by path, those of one
+	// path in the order in which they are made.
+	Edits []Edit
 	// Templates are the references that were rendered, in order, globs resolved.
 	Templates []string
 	// Findings are warnings; none of them stops the run.
@@ -62,6 +72,9 @@ func modeOf(content []byte) fs.FileMode {
 
 // finish sorts the files and refuses those that cannot stand in one tree.
 func (p *Plan) finish() error {
+	if err := p.settle(); err != nil {
+		return err
+	}
 	// Stable, so that of two templates for one path the earlier is named first.
 	slices.SortStableFunc(p.Files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return p.check()
@@ -91,6 +104,27 @@ func (p *Plan) check() error {
 	}
 	if len(taken) > maxEntries {
 		return tooMany(len(taken))
+	}
+	return errors.Join(p.checkSlots(taken), p.checkEdits(taken))
+}
+
+// checkEdits refuses an edit of a path that is not clean, or that the plan has for
+// something else.
+func (p *Plan) checkEdits(taken map[string]occupant) error {
+	if len(p.Edits) > maxEntries {
+		return tooMany(len(p.Edits))
+	}
+	for i := range p.Edits {
+		e := &p.Edits[i]
+		if clean, err := cleanPath(e.Path, true); err != nil || clean != e.Path {
+			return refused(e.Where, e.Template, e.Path, err)
+		}
+		f := &File{Path: e.Path, Template: e.Template, Where: e.Where}
+		for name := e.Path; name != "."; name = path.Dir(name) {
+			if other, ok := taken[fold(name)]; ok && (other.path != name || name == e.Path || !other.dir) {
+				return collision(f, other, "%s is edited, and the tree has %s", e.Path, other.path)
+			}
+		}
 	}
 	return nil
 }

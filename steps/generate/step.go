@@ -128,6 +128,10 @@ func (s *Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (stat
 	if err != nil {
 		return state.Result{}, fmt.Errorf("keep the report of the generated files: %w", err)
 	}
+	artifacts, err := plan.editsArtifact(ctx, blobs, artifact)
+	if err != nil {
+		return state.Result{}, fmt.Errorf("keep the edits: %w", err)
+	}
 	facts := map[string]string{"generate.bytes": fmt.Sprint(plan.bytes())}
 	if s.OutputDir != "" {
 		changes, err := Write(ctx, s.OutputDir, plan, WriteOptions{Force: s.Options.Force, Lock: s.Lock})
@@ -141,7 +145,7 @@ func (s *Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (stat
 		Entry: state.Entry{
 			Outcome:   state.Passed,
 			Inputs:    inputs,
-			Artifacts: []state.Artifact{artifact},
+			Artifacts: artifacts,
 			Generate:  &state.Generate{Templates: plan.Templates, Files: len(plan.Files), Seed: plan.Seed},
 		},
 		Evidence: state.Evidence{
@@ -206,6 +210,48 @@ type fileReport struct {
 	Template     string       `json:"template"`
 	Force        bool         `json:"force,omitempty"`
 	UnlessExists bool         `json:"unlessExists,omitempty"`
+	Backup       bool         `json:"backup,omitempty"`
+	Freeze       Freeze       `json:"freeze,omitempty"`
+	Regions      []Region     `json:"regions,omitempty"`
+}
+
+// ArtifactEdits names the artifact with the edits of files outside of the tree: a
+// JSON array of [Edit]. An entry without edits has none.
+const ArtifactEdits = "edits"
+
+// editsArtifact adds the edits, if there are any, to the artifacts of the entry.
+func (p *Plan) editsArtifact(ctx context.Context, blobs state.Blobs, tree state.Artifact) ([]state.Artifact, error) {
+	if len(p.Edits) == 0 {
+		return []state.Artifact{tree}, nil
+	}
+	b, err := json.MarshalIndent(p.Edits, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	edits, err := state.WriteBlob(ctx, blobs, ArtifactEdits, state.MediaTypeJSON, append(b, '\n'))
+	return []state.Artifact{edits, tree}, err // sorted by name
+}
+
+// readEdits returns the edits of an entry.
+func readEdits(ctx context.Context, entry *state.Entry, blobs state.Blobs) ([]Edit, error) {
+	artifact, ok := entry.Artifact(ArtifactEdits)
+	if !ok {
+		return nil, nil
+	}
+	b, err := state.ReadBlob(ctx, blobs, artifact)
+	if err != nil {
+		return nil, err
+	}
+	var edits []Edit
+	if err := json.Unmarshal(b, &edits); err != nil {
+		return nil, fault.New(fault.Finding, "run generate again", "edits of the generate entry: %w", err)
+	}
+	for i := range edits {
+		if err := edits[i].check(); err != nil {
+			return nil, err
+		}
+	}
+	return edits, nil
 }
 
 func (p *Plan) report(ctx context.Context, blobs state.Blobs) (state.Artifact, error) {
@@ -213,7 +259,7 @@ func (p *Plan) report(ctx context.Context, blobs state.Blobs) (state.Artifact, e
 	for _, f := range p.Files {
 		rows = append(rows, fileReport{
 			Path: f.Path, Mode: fmt.Sprintf("%04o", f.Mode.Perm()), Bytes: len(f.Content), Digest: state.DigestOf(f.Content),
-			Template: f.Template, Force: f.Force, UnlessExists: f.UnlessExists,
+			Template: f.Template, Force: f.Force, UnlessExists: f.UnlessExists, Backup: f.Backup, Freeze: f.Freeze, Regions: f.Regions,
 		})
 	}
 	b, err := json.MarshalIndent(rows, "", "  ")
@@ -248,8 +294,11 @@ func PlanOf(ctx context.Context, link *state.Link, blobs state.Blobs) (*Plan, er
 		row := rows[name]
 		plan.Files = append(plan.Files, File{
 			Path: name, Mode: modeOf(content), Content: content,
-			Template: row.Template, Force: row.Force, UnlessExists: row.UnlessExists,
+			Template: row.Template, Force: row.Force, UnlessExists: row.UnlessExists, Backup: row.Backup, Freeze: row.Freeze, Regions: row.Regions,
 		})
+	}
+	if plan.Edits, err = readEdits(ctx, &link.Entry, blobs); err != nil {
+		return nil, err
 	}
 	return plan, plan.check()
 }

@@ -51,7 +51,7 @@ func newSurvey(root *os.Root, dir string, plan *Plan, force bool) (*survey, erro
 	}
 	s := &survey{
 		root: root, dir: dir, plan: plan, last: last, force: force,
-		next: manifest{Schema: paperSchema, Files: map[string]state.Digest{}},
+		next: manifest{Schema: paperSchema, Files: map[string]state.Digest{}, Edits: map[string][]state.Digest{}},
 		gone: map[string]bool{}, spelling: map[string]string{}, plain: map[string]bool{},
 	}
 	// Removals come first: a folder may have to make room for a file of its name.
@@ -59,9 +59,23 @@ func newSurvey(root *os.Root, dir string, plan *Plan, force bool) (*survey, erro
 		return nil, err
 	}
 	for i := range plan.Files {
-		if err := s.file(&plan.Files[i]); err != nil {
+		f, err := s.thaw(&plan.Files[i])
+		if err != nil {
 			return nil, err
 		}
+		if err := s.file(f); err != nil {
+			return nil, err
+		}
+	}
+	for rest := plan.Edits; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].Path == rest[0].Path {
+			n++
+		}
+		if err := s.edits(rest[:n]); err != nil {
+			return nil, err
+		}
+		rest = rest[n:]
 	}
 	return s, nil
 }
@@ -85,6 +99,12 @@ func (s *survey) removals() error {
 	planned := make(map[string]bool, len(s.plan.Files))
 	for i := range s.plan.Files {
 		planned[s.plan.Files[i].Path] = true
+	}
+	for i := range s.plan.Edits {
+		planned[s.plan.Edits[i].Path] = true
+	}
+	for _, slot := range s.plan.slots() {
+		planned[slot] = true
 	}
 	for name, generated := range s.last.Files {
 		if planned[name] {
@@ -129,12 +149,12 @@ func (s *survey) file(f *File) error {
 	after := state.DigestOf(f.Content)
 	info, err := s.root.Lstat(f.Path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotDirectory):
+	case isAbsent(err):
 		s.report.Created = append(s.report.Created, f.Path)
 		s.write(f, "", after)
 		return nil
 	case err != nil:
-		return fmt.Errorf("write to %s: %w", s.dir, err)
+		return unreadable(s.dir, err)
 	case info.IsDir() && s.emptied(f.Path), s.respelled(f.Path, info):
 		s.report.Created = append(s.report.Created, f.Path)
 		s.write(f, "", after)
@@ -144,31 +164,55 @@ func (s *survey) file(f *File) error {
 	}
 	before, err := digestAt(s.root, f.Path)
 	if err != nil {
-		return fmt.Errorf("write to %s: %w", s.dir, err)
+		return unreadable(s.dir, err)
 	}
-	s.existing(f, info.Mode(), before, after)
-	return nil
+	return s.existing(f, info.Mode(), before, after)
 }
 
+// isAbsent reports whether an error says that no file is there.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDirectory)
+}
+
+func unreadable(dir string, err error) error { return fmt.Errorf("write to %s: %w", dir, err) }
+
 // existing decides about a regular file that is there already.
-func (s *survey) existing(f *File, mode fs.FileMode, before, after state.Digest) {
+func (s *survey) existing(f *File, mode fs.FileMode, before, after state.Digest) error {
+	last := s.last.Files[f.Path]
+	whole := len(f.Regions) == 0 // the policy of a file with regions is that of these
 	switch {
 	case before == after && sameMode(mode, f.Mode):
 		s.next.Files[f.Path] = after
 		s.report.Unchanged = append(s.report.Unchanged, f.Path)
-	case f.UnlessExists:
+		return nil
+	case f.UnlessExists, whole && f.Freeze == FreezeAlways:
 		s.report.Skipped = append(s.report.Skipped, f.Path)
-	case before == after, before == s.last.Files[f.Path], s.force, f.Force:
+		return nil
+	case whole && f.Freeze == FreezeChecksum && before != after && before != last:
+		s.report.Kept = append(s.report.Kept, f.Path)
+		if last != "" {
+			s.next.Files[f.Path] = last
+		}
+		return nil
+	case before == after, before == last, s.force, f.Force:
 		s.report.Updated = append(s.report.Updated, f.Path)
-		s.write(f, before, after)
 	default:
-		s.conflicts = append(s.conflicts, f.Path)
-		s.write(f, before, after) // for the preview; conflict stops a real write
+		s.conflicts = append(s.conflicts, f.Path) // the preview goes on; a real write stops
 	}
+	if err := s.backUpAs(f); err != nil {
+		return err
+	}
+	s.write(f, before, after)
+	return nil
 }
 
 func (s *survey) write(f *File, before, after state.Digest) {
 	s.next.Files[f.Path] = after
+	s.change(f, before, after)
+}
+
+// change plans one change, of a file that the manifest may not have.
+func (s *survey) change(f *File, before, after state.Digest) {
 	s.changes = append(s.changes, change{Path: f.Path, Before: before, After: after})
 	s.contents = append(s.contents, f)
 }

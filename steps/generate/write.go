@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -148,6 +149,15 @@ func diffNew(ctx context.Context, w io.Writer, plan *Plan) error {
 			return context.Cause(ctx)
 		}
 		if err := difference.Unified(w, "", f.Path, nil, f.Content); err != nil {
+			return err
+		}
+	}
+	for i := range plan.Edits {
+		content, err := plan.Edits[i].apply(nil, false, false)
+		if err != nil {
+			return err
+		}
+		if err := difference.Unified(w, "", plan.Edits[i].Path, nil, content); err != nil {
 			return err
 		}
 	}
@@ -318,15 +328,7 @@ func (s *survey) commitManifest() error {
 }
 
 func equalManifests(a, b manifest) bool {
-	if len(a.Files) != len(b.Files) {
-		return false
-	}
-	for name, digest := range a.Files {
-		if b.Files[name] != digest {
-			return false
-		}
-	}
-	return true
+	return maps.Equal(a.Files, b.Files) && maps.EqualFunc(a.Edits, b.Edits, slices.Equal)
 }
 
 // stage writes and syncs the new contents, and backs up the old ones.
