@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "unbuilt": unbuilt, "spoil": spoil, "tree": listTree, "setstate2": setState2, "freeaddr": freeAddr, "listen": listen, "refused": refused})
+	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "stateof": stateOf, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "unbuilt": unbuilt, "spoil": spoil, "tree": listTree, "setstate2": setState2, "freeaddr": freeAddr, "listen": listen, "refused": refused})
 }
 
 // setState puts the state that the last command printed into the variable STATE.
@@ -42,6 +42,11 @@ func setState(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: setstate")
 	}
 	ts.Setenv("STATE", strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// stateOf puts the state that a command wrote to a file into the variable STATE.
+func stateOf(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv("STATE", strings.TrimSpace(ts.ReadFile(args[0])))
 }
 
 // freeAddr puts a loopback address on which nothing listens into the variable ADDR.

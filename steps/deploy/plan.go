@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 	"github.com/ultrafast-ci/ultrafast/steps/target"
 )
@@ -137,13 +138,17 @@ func canonical(v any) ([]byte, error) {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
-// plan finds the image in the state and says what shall be done with it.
+// plan finds the image in the state and says what shall be done with it. An image
+// before a clean room that failed is not looked for: it was made from another tree.
 func (s Step) plan(in state.State) (Plan, *state.Link, error) {
 	if err := s.Check(); err != nil {
 		return Plan{}, nil, err
 	}
 	for i := len(in) - 1; i >= 0; i-- {
 		a, ok := in[i].Entry.Artifact(state.ArtifactImage)
+		if !ok && in[i].Entry.Phase == phase.Cleanroom {
+			return Plan{}, nil, fault.New(fault.Finding, "fix what it found, and deploy the state of a run that passed", "the cleanroom-test entry %s did not pass and made no image", in[i].Digest.Short())
+		}
 		if !ok {
 			continue
 		}

@@ -2,16 +2,20 @@
 //
 // A test main calls [Main] with the binaries by name; [Run] runs the scripts of a
 // directory. Scripts find a small template package in $WORK/tiny and a registry
-// that holds it in $WORK/registry; the command `sums DIR` writes the digests of a
-// registry whose packages a script has changed.
+// that holds it in $WORK/registry. The command `exits CODE COMMAND…` runs a command
+// that must end with exactly this code. A script after which a process still works in
+// $WORK has failed: what it started, it stops.
 package apptest
 
 import (
 	"embed"
+	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -39,6 +43,28 @@ func Main(m *testing.M, reexec func() bool, doors map[string]func() app.Door) {
 // Command is a command of scripts, besides the binaries.
 type Command = func(ts *testscript.TestScript, neg bool, args []string)
 
+// exits runs a command that must end with the given code: exits CODE COMMAND…
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND…")
+	}
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		ts.Fatalf("exits: %v", err)
+	}
+	code := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		code = exit.ExitCode()
+	}
+	if code != want {
+		ts.Fatalf("%s: exit code %d, want %d", args[1], code, want)
+	}
+}
+
 // Run runs every script in dir.
 func Run(t *testing.T, dir string, commands map[string]Command) {
 	t.Helper()
@@ -50,9 +76,16 @@ func Run(t *testing.T, dir string, commands map[string]Command) {
 	if err != nil {
 		t.Fatalf("the scripts need the go command: %v", err)
 	}
+	all := map[string]Command{"exits": exits}
+	maps.Copy(all, commands)
 	testscript.Run(t, testscript.Params{
-		Dir: dir, Cmds: commands, RequireExplicitExec: true, RequireUniqueNames: true,
+		Dir: dir, Cmds: all, RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
+			env.Defer(func() {
+				if left := processesIn(env.WorkDir); len(left) > 0 {
+					env.T().Fatal("left running: " + strings.Join(left, "; "))
+				}
+			})
 			// The compiled standard library is shared by all scripts: it is a cache.
 			env.Setenv("XDG_CACHE_HOME", cache)
 			env.Setenv("LANG", "C.UTF-8")
