@@ -34,7 +34,11 @@ type Dictionary struct {
 	slots   []uint64 // hash<<32 | number-first; 0 is free
 	seed    maphash.Seed
 	arena   strings.Builder
+	bytes   int64 // that the terms take, about
 }
+
+// entryBytes is what a term takes beside its text: its entry and its slots.
+const entryBytes = 56
 
 const arenaChunk = 1 << 16
 
@@ -211,6 +215,7 @@ func internAs[T string | []byte](d *Dictionary, kind Kind, aux ID, tagged bool, 
 		d.grow()
 	}
 	d.entries = append(d.entries, entry{value: keep(d, value), aux: aux, kind: kind, tagged: tagged})
+	d.bytes += entryBytes + int64(len(value))
 	d.insert(h, uint32(len(d.entries)))
 	return d.first + ID(len(d.entries))
 }

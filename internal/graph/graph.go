@@ -16,12 +16,18 @@ import (
 // each while building.
 const MaxTriples = 50_000_000
 
+// tripleBytes is what a triple takes while its graph is built, without its terms.
+const tripleBytes = 64
+
 // Builder collects the triples of a graph, or of several files into one. It
 // is not safe for concurrent use. A Builder whose Add failed is to be dropped.
 type Builder struct {
 	// MaxTriples bounds the number of triples over all graphs, counting
 	// repeated ones; 0 means [MaxTriples].
 	MaxTriples int
+	// MaxMemory bounds what the graphs take in memory, in bytes, by an estimate
+	// from their triples and the texts of their terms; 0 means no bound.
+	MaxMemory int64
 
 	dict  *Dictionary
 	deflt []triple
@@ -88,6 +94,10 @@ func (b *Builder) AddIDs(graph, s, p, o ID) error {
 		return fault.New(fault.Finding, "raise the limit of triples, or load less",
 			"the data has more than %d triples", limit)
 	}
+	if need := int64(b.added)*tripleBytes + b.dict.bytes; b.MaxMemory > 0 && need > b.MaxMemory {
+		return fault.New(fault.Finding, "raise the memory limit, or load less",
+			"the data needs more than %d MiB of memory", b.MaxMemory>>20)
+	}
 	if b.dict.Len() > maxTerms {
 		return fault.New(fault.Finding, "load less", "the data has more than %d terms", uint32(maxTerms))
 	}
@@ -107,7 +117,7 @@ func (b *Builder) Build() *Graph {
 		g.named[name] = newIndex(b.named[name], highest)
 	}
 	g.names = slices.Sorted(slices.Values(b.names))
-	*b = Builder{MaxTriples: b.MaxTriples, dict: NewDictionary(), named: map[ID][]triple{}}
+	*b = Builder{MaxTriples: b.MaxTriples, MaxMemory: b.MaxMemory, dict: NewDictionary(), named: map[ID][]triple{}}
 	return g
 }
 

@@ -257,6 +257,12 @@ func TestAddRefusesWhatIsNoTriple(t *testing.T) {
 	if err := b.Add(good); fault.KindOf(err) != fault.Finding {
 		t.Errorf("past the limit: %v", err)
 	}
+	b = graph.NewBuilder()
+	b.MaxMemory = 1 << 20
+	large := triple(graph.NewIRI("u:a"), graph.NewIRI("u:p"), graph.NewString(strings.Repeat("x", 1<<20)))
+	if err := b.Add(large); fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), "more than 1 MiB of memory") {
+		t.Errorf("past the memory: %v", err)
+	}
 }
 
 func BenchmarkBuild(b *testing.B) {

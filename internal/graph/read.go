@@ -10,6 +10,7 @@ const (
 	MaxFileBytes  = 4 << 30
 	MaxTokenBytes = 16 << 20
 	MaxDepth      = 256
+	MaxMemory     = 1 << 30
 )
 
 // ReadOptions say what a parser of a subpackage reads, and how far.
@@ -32,6 +33,9 @@ type ReadOptions struct {
 	MaxBytes int64
 	MaxToken int
 	MaxDepth int
+	// MaxMemory bounds the memory of a notation that is not read as a stream, in
+	// bytes; 0 means [MaxMemory].
+	MaxMemory int64
 }
 
 // WithDefaults returns the options with every bound and the scope set.
@@ -44,6 +48,9 @@ func (o ReadOptions) WithDefaults() ReadOptions {
 	}
 	if o.MaxDepth == 0 {
 		o.MaxDepth = MaxDepth
+	}
+	if o.MaxMemory == 0 {
+		o.MaxMemory = MaxMemory
 	}
 	if o.Scope == "" {
 		o.Scope = ScopeOf(o.File)

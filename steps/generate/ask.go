@@ -176,7 +176,7 @@ func (q Query) load(ctx context.Context) (*graph.Graph, error) {
 		if d.Text == nil {
 			return nil, fault.Wrap(errors.New("no text was given"), fault.Internal, "", "load graph "+d.Name)
 		}
-		opts := graph.ReadOptions{File: d.Name, Base: d.Base, Graph: d.Graph, Scope: fmt.Sprintf("f%d", i), MaxDepth: limits.Depth}
+		opts := graph.ReadOptions{File: d.Name, Base: d.Base, Graph: d.Graph, Scope: fmt.Sprintf("f%d", i), MaxDepth: limits.Depth, MaxMemory: limits.Memory}
 		if err := n.Load(ctx, d.Text, opts, builder); err != nil {
 			if ctx.Err() != nil {
 				return nil, err

@@ -111,7 +111,7 @@ func TestQueryLimits(t *testing.T) {
 		"triples":       {Limits{Rows: 100}, chain.String(), "CONSTRUCT { ?o ?p ?s } { ?s ?p ?o }", "more than 100 rows", "limit of rows"},
 		"time":          {Limits{Time: time.Nanosecond}, chain.String(), "SELECT (COUNT(*) AS ?n) { ?s ?p ?o . ?t ?q ?u . ?v ?w ?x . FILTER(?s != ?t && ?v != ?t) }", "the query takes longer than 1ns", "time limit"},
 		"memory":        {Limits{Memory: 1 << 20}, chain.String(), "SELECT * { ?s ?p ?o . ?t ?q ?u } ORDER BY ?o", "more than 1 MiB of memory", "memory limit"},
-		"memory, graph": {Limits{Memory: 10_000}, chain.String(), "ASK {}", "more than 100 triples", "limit of triples"},
+		"memory, graph": {Limits{Memory: 1 << 20}, "<s> <p> '" + strings.Repeat("x", 1<<20) + "' .", "ASK {}", "more than 1 MiB of memory", "memory limit"},
 		"depth, data":   {Limits{Depth: 20}, "<s> <p> " + deep + " .", "ASK {}", "a.ttl:1:129: nested deeper than 20 levels", "limit of depth"},
 		"depth, query":  {Limits{Depth: 20}, "", "ASK { <s> <p> " + deep + " }", "nested deeper than 20 levels", "limit of depth"},
 		"path":          {Limits{PathLength: 100}, chain.String(), "ASK { <n0> <p>+ <n1999> }", "longer than 100 steps", "limit of path length"},

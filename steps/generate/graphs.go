@@ -69,7 +69,7 @@ func load(ctx context.Context, sources []source, limits Limits) (*graph.Graph, e
 	builder := limits.builder()
 	for _, s := range sources {
 		opts := graph.ReadOptions{
-			File: s.name, Base: s.base, Scope: graph.ScopeOf(path.Clean(s.name)), MaxDepth: limits.Depth,
+			File: s.name, Base: s.base, Scope: graph.ScopeOf(path.Clean(s.name)), MaxDepth: limits.Depth, MaxMemory: limits.Memory,
 		}
 		if err := s.notation.Load(ctx, bytes.NewReader(s.data), opts, builder); err != nil {
 			if ctx.Err() != nil {

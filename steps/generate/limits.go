@@ -16,8 +16,7 @@ type Limits struct {
 	Rows int
 	// Time of one query.
 	Time time.Duration
-	// Memory in bytes: what a query keeps, and apart from that the graphs, of which
-	// a triple counts bytesPerTriple.
+	// Memory in bytes: what a query keeps, and apart from that what its graphs take.
 	Memory int64
 	// Depth of nesting in queries and graph files. Queries have 256 at most.
 	Depth int
@@ -32,9 +31,6 @@ const queryTime = 2 * time.Minute
 func DefaultLimits() Limits {
 	return Limits{Rows: 1_000_000, Time: queryTime, Memory: 1 << 30, Depth: sparql.MaxDepth, PathLength: sparql.MaxPathLength}
 }
-
-// bytesPerTriple is a rough mean of what a triple takes in memory, with its terms.
-const bytesPerTriple = 100
 
 func (l Limits) withDefaults() Limits {
 	d := DefaultLimits()
@@ -61,10 +57,10 @@ func (l Limits) engine() sparql.Limits {
 	return sparql.Limits{Rows: l.Rows, Memory: l.Memory, PathLength: l.PathLength}
 }
 
-// builder returns a builder that takes no more triples than the memory is for.
+// builder returns a builder of graphs that the memory is for.
 func (l Limits) builder() *graph.Builder {
 	b := graph.NewBuilder()
-	b.MaxTriples = int(min(max(l.Memory/bytesPerTriple, 1), graph.MaxTriples))
+	b.MaxMemory = l.Memory
 	return b
 }
 

@@ -34,10 +34,9 @@ type remote struct {
 	at  int
 }
 
-// maxMemory bounds what a document takes in memory, expanded, by the estimates
-// below.
+// Estimates of what a document takes in memory, expanded, which
+// Options.MaxMemory bounds.
 const (
-	maxMemory   = 2 << 30
 	objectBytes = 800 // of an object and its expansion
 	scalarBytes = 450 // of a scalar, which expands to an object
 	arrayBytes  = 100
@@ -182,9 +181,9 @@ func (r *reader) charge(t json.Token, at int) error {
 	default:
 		r.memory += scalarBytes
 	}
-	if r.memory > maxMemory {
-		return r.errorAt(at, fmt.Sprintf("the document takes more than %d bytes of memory", maxMemory)).
-			Fault("convert it to Turtle or N-Triples, which are read as a stream")
+	if r.memory > r.opts.MaxMemory {
+		return r.errorAt(at, fmt.Sprintf("the document takes more than %d MiB of memory", r.opts.MaxMemory>>20)).
+			Fault("raise the memory limit, or convert it to Turtle or N-Triples, which are read as a stream")
 	}
 	return nil
 }

@@ -136,6 +136,20 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	text := `{"http://e/p":[` + strings.Repeat("1,", 3_000) + `1]}`
+	for limit, message := range map[int64]string{1 << 20: "takes more than 1 MiB of memory", 2 << 20: "", 0: ""} {
+		_, err := load(t, text, jsonld.Options{File: "f", MaxMemory: limit})
+		if message == "" && err == nil {
+			continue
+		}
+		if fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), message) || !strings.Contains(fault.HintOf(err), "memory limit") {
+			t.Errorf("%d bytes: %v (%s)", limit, err, fault.HintOf(err))
+		}
+	}
+}
+
 // TestBombs gives small documents that would take long or expand to much.
 func TestBombs(t *testing.T) {
 	t.Parallel()

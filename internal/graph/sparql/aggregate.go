@@ -90,19 +90,25 @@ func (a *accumulator) take(x *execution, spec *aggregateSpec, v value, ok bool) 
 		}
 	case "MIN":
 		if a.count == 1 || compareForOrder(&v, &k.value) < 0 {
-			k.value = v
+			k.hold(x, v)
 		}
 	case "MAX":
 		if a.count == 1 || compareForOrder(&v, &k.value) > 0 {
-			k.value = v
+			k.hold(x, v)
 		}
 	case "SAMPLE":
 		if a.count == 1 {
-			k.value = v
+			k.hold(x, v)
 		}
 	case "GROUP_CONCAT":
 		a.concat(x, spec, v)
 	}
+}
+
+// hold keeps v instead of the value before it.
+func (k *kept) hold(x *execution, v value) {
+	x.charge(v.size() - k.value.size())
+	k.value = v
 }
 
 func (a *accumulator) isNew(x *execution, row []graph.ID) bool {
@@ -122,7 +128,7 @@ func (a *accumulator) concat(x *execution, spec *aggregateSpec, v value) {
 	if a.count > 1 {
 		text.WriteString(spec.separator)
 	}
-	if x.charge(len(s) + len(spec.separator)) {
+	if x.charge(len(s)+len(spec.separator)) && x.shortEnough(text.Len()+len(s)) {
 		text.WriteString(s)
 	}
 }

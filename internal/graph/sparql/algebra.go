@@ -115,6 +115,7 @@ type sortKey struct {
 type grouping struct {
 	keys       []extension
 	aggregates []aggregate
+	columns    []int // of the solutions in the groups: what COUNT(DISTINCT *) is about
 }
 
 // aggregate is a set function and the slot of its result.
@@ -232,6 +233,11 @@ func (s *scope) selection(q *selection) *opSelect {
 	s.aggregates = &aggregates
 	if q.grouped() {
 		op.group = &grouping{}
+		var visible names
+		q.where.visible(&visible)
+		for _, name := range visible.order {
+			op.group.columns = append(op.group.columns, s.slot(name))
+		}
 		for _, c := range q.groupBy {
 			slot := -1
 			if c.name != "" {

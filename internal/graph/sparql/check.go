@@ -86,15 +86,15 @@ func (p *parser) check(q *selection) {
 			p.failAt(c.at, "choose another name", "?%s is already in use", c.name)
 		}
 	}
-	taken := map[string]bool{}
+	taken := map[string]bool{} // by the columns before (section 18.2.4.4)
 	for _, c := range q.columns {
 		if c.expr != nil {
 			p.checkExpr(c.expr)
 			if scope.has[c.name] || taken[c.name] {
 				p.failAt(c.at, "choose another name", "?%s is already in use", c.name)
 			}
-			taken[c.name] = true
 		}
+		taken[c.name] = true
 	}
 	for _, e := range q.having {
 		p.checkExpr(e)

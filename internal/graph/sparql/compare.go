@@ -17,13 +17,12 @@ func equal(a, b *value) (same, ok bool) {
 	if !a.literal() || !b.literal() {
 		return a.kind == b.kind && a.text == b.text, true
 	}
-	if a.kind == kindOther || b.kind == kindOther {
-		if a.kind == b.kind && a.text == b.text && a.aux == b.aux {
-			return true, true
-		}
-		return false, false
-	}
 	switch {
+	case (a.kind == kindLang) != (b.kind == kindLang):
+		return false, true // no datatype has a value with a language
+	case a.kind == kindOther || b.kind == kindOther:
+		same = a.kind == b.kind && a.text == b.text && a.aux == b.aux
+		return same, same
 	case a.numeric() && b.numeric():
 		order, comparable := compareNumbers(a, b)
 		return comparable && order == 0, true

@@ -3,6 +3,7 @@ package sparql
 import (
 	"context"
 	"errors"
+	"math/big"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ type execution struct {
 	base   []graph.ID // the row in which isolated parts start: constants only
 	err    error
 
-	ticks    int
+	steps    int // left until the context is looked at
 	memory   int64
 	patterns map[string]*matcher // nil for one that is not valid
 	order    []string            // keys of patterns, oldest first
@@ -49,11 +50,18 @@ func (x *execution) fail(err error) bool {
 // tick is called for every step of the execution and returns false when it
 // has to end. It looks at the context now and then.
 func (x *execution) tick() bool {
-	if x.ticks++; x.ticks%1024 == 0 {
+	if x.steps--; x.steps < 0 {
+		x.steps = stepsPerCheck
 		return x.checkContext()
 	}
 	return x.err == nil
 }
+
+const stepsPerCheck = 1024
+
+// spend counts work on a text of n bytes, of which a few thousand take as long
+// as a step.
+func (x *execution) spend(n int) { x.steps -= n >> 12 }
 
 func (x *execution) checkContext() bool {
 	if x.ctx.Err() != nil {
@@ -74,6 +82,23 @@ func (x *execution) charge(bytes int) bool {
 			"the query needs more than %d MiB of memory", x.limits.Memory>>20))
 	}
 	return true
+}
+
+// size is the memory that a value takes beside the dictionary, in bytes.
+func (v *value) size() int {
+	n := 0
+	if v.id == 0 {
+		n = len(v.text)
+	}
+	switch x := v.x.(type) {
+	case *big.Int:
+		n += 64 + x.BitLen()/8
+	case *big.Rat:
+		n += 128 + (x.Num().BitLen()+x.Denom().BitLen())/8
+	case *moment:
+		n += 320
+	}
+	return n
 }
 
 // intern returns the number of a value.

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ultrafast-ci/ultrafast/internal/graph"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
 // arity is the number of arguments that a function takes.
@@ -94,15 +95,23 @@ func (x *execution) strict(args []evaluator, f func([]value) (value, bool)) eval
 				return value{}, false
 			}
 			values[i] = v
+			x.spend(len(v.text))
 		}
 		v, ok := f(values)
-		return v, ok && len(v.text) <= maxString
+		x.spend(len(v.text))
+		return v, ok && x.shortEnough(len(v.text))
 	}
 }
 
-// maxString bounds the strings that a query computes, in bytes; what would be
-// longer is an error.
+// maxString bounds the strings that a query computes, in bytes.
 const maxString = 16 << 20
+
+// shortEnough ends the execution if a computed string has more bytes than are
+// allowed.
+func (x *execution) shortEnough(n int) bool {
+	return n <= maxString || x.fail(fault.New(fault.Finding, "keep the parts apart, or take SUBSTR of them",
+		"the query computes a string of more than %d bytes", maxString))
+}
 
 // functions are the built-ins whose arguments are all evaluated first.
 var functions = map[string]func(x *execution, a []value) (value, bool){
@@ -126,8 +135,8 @@ var functions = map[string]func(x *execution, a []value) (value, bool){
 
 	"STRLEN":         strLen,
 	"SUBSTR":         substr,
-	"UCASE":          mapString(strings.ToUpper),
-	"LCASE":          mapString(strings.ToLower),
+	"UCASE":          mapString(upper),
+	"LCASE":          mapString(lower),
 	"ENCODE_FOR_URI": encodeForURI,
 	"CONCAT":         concat,
 	"CONTAINS":       compareStrings(strings.Contains),
@@ -138,14 +147,15 @@ var functions = map[string]func(x *execution, a []value) (value, bool){
 	"REGEX":          regexTest,
 	"REPLACE":        regexReplace,
 
-	"ABS":   round(func(r *big.Rat) *big.Rat { return new(big.Rat).Abs(r) }, math.Abs),
+	"ABS":   abs,
 	"CEIL":  round(ceil, math.Ceil),
 	"FLOOR": round(floor, math.Floor),
 	"ROUND": round(roundHalfUp, func(f float64) float64 {
-		if math.Abs(f) >= 1<<52 || math.IsNaN(f) {
-			return f
+		whole := math.Floor(f)
+		if f-whole >= 0.5 { // exact: the two are near each other, or both whole
+			whole++
 		}
-		return math.Copysign(math.Floor(f+0.5), f)
+		return math.Copysign(whole, f)
 	}),
 	"RAND": func(x *execution, _ []value) (value, bool) { return newDouble(float64(x.next()>>11) / (1 << 53)), true },
 
@@ -348,21 +358,22 @@ func encodeForURI(_ *execution, a []value) (value, bool) {
 }
 
 // concat is CONCAT (section 17.4.3.12): a language is kept if all agree on it.
-func concat(_ *execution, a []value) (value, bool) {
+func concat(x *execution, a []value) (value, bool) {
 	size := 0
 	for i := range a {
 		if !a[i].stringy() {
 			return value{}, false
 		}
-		if size += len(a[i].text); size > maxString {
-			return value{}, false
-		}
+		size += len(a[i].text)
+	}
+	if !x.shortEnough(size) {
+		return value{}, false
 	}
 	var b strings.Builder
 	same := len(a) > 0
 	for i := range a {
 		b.WriteString(a[i].text)
-		same = same && a[i].kind == kindLang && a[i].aux == a[0].aux
+		same = same && a[i].kind == kindLang && strings.EqualFold(a[i].aux, a[0].aux)
 	}
 	if same {
 		return newLike(b.String(), a[0]), true
@@ -372,7 +383,7 @@ func concat(_ *execution, a []value) (value, bool) {
 
 // compatible tells whether two strings may be compared (section 17.4.3.1.2).
 func compatible(a, b value) bool {
-	return a.stringy() && (b.kind == kindString || b.kind == kindLang && a.kind == kindLang && a.aux == b.aux)
+	return a.stringy() && (b.kind == kindString || b.kind == kindLang && a.kind == kindLang && strings.EqualFold(a.aux, b.aux))
 }
 
 func compareStrings(f func(s, t string) bool) func(*execution, []value) (value, bool) {
@@ -399,7 +410,22 @@ func strAfter(_ *execution, a []value) (value, bool) {
 	return newLike(after, a[0]), compatible(a[0], a[1])
 }
 
-// round makes a numeric function of one for exact numbers and one for floating
+// abs is ABS (section 17.4.4.1).
+func abs(_ *execution, a []value) (value, bool) {
+	switch v := a[0]; v.kind {
+	case kindInteger:
+		return newBigInt(new(big.Int).Abs(v.bigInt())), true
+	case kindDecimal:
+		return newDecimal(new(big.Rat).Abs(v.rat())), true
+	case kindFloat:
+		return newFloat(math.Abs(v.f)), true
+	case kindDouble:
+		return newDouble(math.Abs(v.f)), true
+	}
+	return value{}, false
+}
+
+// round makes a function of one for exact numbers and one for floating
 // point (section 17.4.4). The type stays; integers are whole already.
 func round(exact func(*big.Rat) *big.Rat, inexact func(float64) float64) func(*execution, []value) (value, bool) {
 	return func(_ *execution, a []value) (value, bool) {

@@ -124,6 +124,7 @@ func (l *lexer) run() {
 			}
 		}
 	}
+	l.text = strings.TrimPrefix(l.text, "\uFEFF") // the mark of an editor, not of the grammar
 	l.unescape()
 	for {
 		l.space()

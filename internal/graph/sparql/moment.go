@@ -46,8 +46,11 @@ func parseDateTime(s string) (*moment, bool) {
 	if !ok || !ok1 || !ok2 || m.minute > 59 || m.second.Cmp(big.NewRat(60, 1)) >= 0 {
 		return nil, false
 	}
-	midnight := m.hour == 24 && m.minute == 0 && m.second.Sign() == 0
-	if m.hour > 23 && !midnight {
+	if m.hour == 24 && m.minute == 0 && m.second.Sign() == 0 { // the first moment of the next day
+		next := time.Date(m.year, time.Month(m.month), m.day+1, 0, 0, 0, 0, time.UTC)
+		m.year, m.month, m.day, m.hour = next.Year(), int(next.Month()), next.Day(), 0
+	}
+	if m.hour > 23 {
 		return nil, false
 	}
 	m.setInstant()

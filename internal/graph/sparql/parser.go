@@ -137,10 +137,17 @@ func (p *parser) query() *selection {
 	}
 	p.trailingValues(q)
 	if p.kind() != tokenEnd {
-		p.fail("expected the end of the query, found %s", p.found())
+		hint := ""
+		if slices.ContainsFunc(queryWords, p.isWord) || p.is(";") {
+			hint = "write one query a file"
+		}
+		p.failAt(p.pos(), hint, "expected the end of the query, found %s", p.found())
 	}
 	return q
 }
+
+// queryWords are what a query may start with.
+var queryWords = []string{"BASE", "PREFIX", "SELECT", "ASK", "CONSTRUCT", "DESCRIBE"}
 
 func (p *parser) refuseUpdate() {
 	for _, word := range []string{"LOAD", "INSERT", "DELETE", "CLEAR", "DROP", "CREATE", "ADD", "MOVE", "COPY", "WITH"} {

@@ -130,11 +130,9 @@ func (p *parser) unary() *expr {
 		p.enter()
 		defer p.leave()
 		return &expr{op: exprNot, args: []*expr{p.unary()}, at: at}
+	case p.isSignedNumber():
+		return p.primary()
 	case p.is("+"), p.is("-"):
-		next := p.tokens[p.at+1]
-		if next.from == p.tokens[p.at].to && next.kind >= tokenInteger && next.kind <= tokenDouble {
-			return &expr{op: exprTerm, term: p.literal(), at: at}
-		}
 		op := exprPlus
 		if p.is("-") {
 			op = exprMinus
@@ -161,6 +159,7 @@ func (p *parser) primary() *expr {
 		return &expr{op: exprTerm, term: graph.NewIRI(iri), at: at}
 	case p.kind() == tokenWord && !p.isWord("true") && !p.isWord("false"):
 		return p.call()
+	case p.isSignedNumber(): // a literal: its sign is part of it
 	case p.kind() == tokenEnd || p.kind() == tokenMark:
 		p.fail("expected an expression, found %s", p.found())
 	}

@@ -364,16 +364,23 @@ func (p *parser) term() node {
 	return node{term: p.literal()}
 }
 
+// isSignedNumber tells whether a sign and, with nothing between, a number stand
+// here (productions [132], [133]).
+func (p *parser) isSignedNumber() bool {
+	if !p.is("+") && !p.is("-") {
+		return false
+	}
+	next := p.tokens[p.at+1] // a mark is never the last token
+	return next.from == p.tokens[p.at].to && next.kind >= tokenInteger && next.kind <= tokenDouble
+}
+
 // literal reads an RDFLiteral, NumericLiteral or BooleanLiteral (productions
 // [129] to [134]).
 func (p *parser) literal() graph.Term {
 	sign := ""
-	if p.is("+") || p.is("-") {
-		next := p.tokens[min(p.at+1, len(p.tokens)-1)]
-		if next.from == p.tokens[p.at].to && next.kind >= tokenInteger && next.kind <= tokenDouble {
-			sign = p.current()
-			p.advance()
-		}
+	if p.isSignedNumber() {
+		sign = p.current()
+		p.advance()
 	}
 	text := p.current()
 	switch kind := p.kind(); {

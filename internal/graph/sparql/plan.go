@@ -367,11 +367,7 @@ func (pl *planner) grouping(op *opSelect, e env) *groupRunner {
 		if a.arg != nil {
 			spec.eval, spec.number = pl.compile(a.arg, e), pl.numberer(a.arg, e)
 		} else {
-			for _, slot := range op.input.about().possible.list() {
-				if !pl.prog.isBlank(slot) {
-					spec.columns = append(spec.columns, slot)
-				}
-			}
+			spec.columns = op.group.columns
 		}
 		r.aggregates = append(r.aggregates, spec)
 	}

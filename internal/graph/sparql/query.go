@@ -6,7 +6,7 @@
 // the standard; plan.go decides, with the estimates of estimate.go, how to
 // execute that against one graph; exec.go, rows.go, path.go and select.go do
 // it, with the expressions of expr.go, functions.go, cast.go, regex.go,
-// compare.go, value.go and moment.go, and the aggregates of aggregate.go;
+// compare.go, value.go, moment.go and case.go, and the aggregates of aggregate.go;
 // results.go writes what came out.
 //
 // A query reads the graph that it is given and nothing else: SERVICE, LOAD and

@@ -69,6 +69,7 @@ func TestAnswers(t *testing.T) {
 		{"moments with and without a zone", `ASK { FILTER("2020-01-01T00:00:00Z"^^xsd:dateTime < "2020-01-03T00:00:00"^^xsd:dateTime && !COALESCE("2020-01-01T00:00:00Z"^^xsd:dateTime = "2020-01-01T00:00:00"^^xsd:dateTime, false)) }`, "true"},
 		{"a blank node on both sides of a filter", `SELECT ?n { _:x :age 7 FILTER EXISTS { ?a :age 41 } _:x :name ?n }`, "\"Bob\"\n"},
 		{"COUNT of distinct rows", `SELECT (COUNT(DISTINCT *) AS ?n) { ?x :knows|:knows ?y }`, "3\n"},
+		{"COUNT of distinct rows sees what a sub-query projects", `SELECT (COUNT(DISTINCT *) AS ?n) { { SELECT ?x { VALUES (?x ?y) { (1 1) (1 2) } } } }`, "1\n"},
 		{"NOW without a clock", `SELECT (NOW() AS ?t) {}`, "\"1970-01-01T00:00:00Z\"^^<http://www.w3.org/2001/XMLSchema#dateTime>\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -135,6 +136,7 @@ func TestLimits(t *testing.T) {
 		fmt.Fprintf(&text, ":n%d :p :n%d .\n", i, (i+1)%120)
 	}
 	g := parseTurtle(t, text.String())
+	large := "BIND(\"xxxxxxxxxxxxxxxx\" AS ?s) " + doubling(14) // 256 KiB
 	product := "SELECT * { ?a ?b ?c . ?d ?e ?f . ?g ?h ?i . ?j ?k ?l }"
 	for _, test := range []struct {
 		query   string
@@ -145,6 +147,14 @@ func TestLimits(t *testing.T) {
 		{product + " ORDER BY ?a", sparql.Limits{Memory: 1 << 20}, "more than 1 MiB"},
 		{"SELECT DISTINCT ?a ?d ?g ?j " + product[len("SELECT *"):], sparql.Limits{Memory: 1 << 20}, "more than 1 MiB"},
 		{"SELECT ?x { <http://example.org/n0> <http://example.org/p>+ ?x }", sparql.Limits{PathLength: 50}, "longer than 50 steps"},
+		{"SELECT ?a { " + large + "?a ?b ?c . ?d ?e ?f } ORDER BY CONCAT(?s14, STR(?a))", sparql.Limits{Memory: 16 << 20}, "more than 16 MiB"},
+		{"SELECT ?a ?d (MAX(CONCAT(?s14, STR(?c))) AS ?m) { " + large + "?a ?b ?c . ?d ?e ?f } GROUP BY ?a ?d", sparql.Limits{Memory: 16 << 20}, "more than 16 MiB"},
+		{"SELECT (COUNT(*) AS ?n) { { SELECT DISTINCT ?a ?d ?g { ?a ?b ?c . ?d ?e ?f . ?g ?h ?i } } }", sparql.Limits{Memory: 16 << 20}, "more than 16 MiB"},
+		{"SELECT (CONCAT(?s20, ?s20) AS ?b) { BIND(\"xxxxxxxxxxxxxxxx\" AS ?s) " + doubling(20) + " }", sparql.Limits{}, "a string of more than 16777216 bytes"},
+		{"SELECT (GROUP_CONCAT(?s14) AS ?all) { " + large + "?a ?b ?c . ?d ?e ?f }", sparql.Limits{}, "a string of more than 16777216 bytes"},
+		{"SELECT (REPLACE(?s14, \"x\", ?s10) AS ?b) { " + large + "}", sparql.Limits{}, "a string of more than 16777216 bytes"},
+		{"SELECT (REPLACE(?s17, \"(x)\", \"y\") AS ?b) { " + strings.Replace(large, doubling(14), doubling(17), 1) + "}", sparql.Limits{}, "finds \"(x)\" more than 1048576 times"},
+		{"SELECT (REGEX(?s20, \"(.*a){20}(.*b){20}z\") AS ?b) { " + strings.Replace(large, doubling(14), doubling(20), 1) + "}", sparql.Limits{}, "too long to be matched with"},
 		{"SELECT (CONCAT(?a,?a) AS ?b) { VALUES ?z { 1 } BIND(\"xxxxxxxxxxxxxxxx\" AS ?s) " + doubling(30) + " }", sparql.Limits{Memory: 1 << 20}, "more than 1 MiB"},
 	} {
 		_, err := tryRun(g, test.query, test.limits)

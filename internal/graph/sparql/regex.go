@@ -1,10 +1,13 @@
 package sparql
 
 import (
+	"fmt"
 	"regexp"
 	"regexp/syntax"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
 // maxPatterns bounds the compiled regular expressions that a query keeps.
@@ -13,7 +16,7 @@ const maxPatterns = 64
 // regexTest is REGEX (section 17.4.3.14).
 func regexTest(x *execution, a []value) (value, bool) {
 	re, ok := x.pattern(a[0], a[1], a[2:])
-	if !ok {
+	if !ok || !x.affordable(re, a[0].text) {
 		return value{}, false
 	}
 	return newBoolean(re.match(a[0].text)), true
@@ -23,18 +26,44 @@ func regexTest(x *execution, a []value) (value, bool) {
 // with, by which most texts are told off without running it.
 type matcher struct {
 	*regexp.Regexp
-	prefix string
+	prefix  string
+	literal bool // flag q
+	size    int  // instructions of its program
+}
+
+// Bounds on matching, which nothing can interrupt: instructions of a program,
+// bytes of a text times instructions (some seconds), and matches of one text.
+const (
+	maxProgram = 20_000
+	maxWork    = 1 << 30
+	maxMatches = 1 << 20
+)
+
+// affordable tells whether matching a text ends soon enough.
+func (x *execution) affordable(m *matcher, text string) bool {
+	if len(text) > maxWork/m.size {
+		return x.fail(fault.New(fault.Finding, "match a shorter text, or with a simpler pattern",
+			"a text of %d bytes is too long to be matched with %.40q", len(text), m.String()))
+	}
+	x.spend(len(text) * m.size / 16)
+	return true
 }
 
 func (m *matcher) match(s string) bool { return strings.HasPrefix(s, m.prefix) && m.MatchString(s) }
 
+// newMatcher returns nil for an expression whose program is too large.
 func newMatcher(re *regexp.Regexp) *matcher {
-	m := &matcher{Regexp: re}
 	tree, err := syntax.Parse(re.String(), syntax.Perl)
 	if err != nil {
-		return m
+		return nil
 	}
-	if tree = tree.Simplify(); tree.Op != syntax.OpConcat || len(tree.Sub) < 2 || tree.Sub[0].Op != syntax.OpBeginText {
+	tree = tree.Simplify()
+	program, err := syntax.Compile(tree)
+	if err != nil || len(program.Inst) > maxProgram {
+		return nil
+	}
+	m := &matcher{Regexp: re, size: len(program.Inst)}
+	if tree.Op != syntax.OpConcat || len(tree.Sub) < 2 || tree.Sub[0].Op != syntax.OpBeginText {
 		return m
 	}
 	if lit := tree.Sub[1]; lit.Op == syntax.OpLiteral && lit.Flags&syntax.FoldCase == 0 {
@@ -50,16 +79,23 @@ func newMatcher(re *regexp.Regexp) *matcher {
 // matches the empty string is an error there, and so here.
 func regexReplace(x *execution, a []value) (value, bool) {
 	re, ok := x.pattern(a[0], a[1], a[3:])
-	if !ok || a[2].kind != kindString || re.MatchString("") {
+	if !ok || a[2].kind != kindString || re.MatchString("") || !x.affordable(re, a[0].text) {
 		return value{}, false
 	}
-	template, ok := replacement(a[2].text)
-	if !ok {
-		return value{}, false
+	template := []templatePart{{text: a[2].text, group: -1}}
+	if !re.literal {
+		if template, ok = replacement(a[2].text, re.NumSubexp()); !ok {
+			return value{}, false
+		}
 	}
 	text, last := a[0].text, 0
+	matches := re.FindAllStringSubmatchIndex(text, maxMatches+1)
+	if len(matches) > maxMatches {
+		x.fail(fault.New(fault.Finding, "replace in a shorter text", "REPLACE finds %.40q more than %d times in one text", re.String(), maxMatches))
+		return value{}, false
+	}
 	var out []byte
-	for _, m := range re.FindAllStringSubmatchIndex(text, -1) {
+	for _, m := range matches {
 		out = append(out, text[last:m[0]]...)
 		for _, part := range template {
 			if part.group < 0 {
@@ -68,7 +104,7 @@ func regexReplace(x *execution, a []value) (value, bool) {
 				out = append(out, text[m[2*part.group]:m[2*part.group+1]]...)
 			}
 		}
-		if last = m[1]; len(out) > maxString {
+		if last = m[1]; !x.shortEnough(len(out)) {
 			return value{}, false
 		}
 	}
@@ -81,8 +117,9 @@ type templatePart struct {
 	group int
 }
 
-// replacement parses the replacement string of fn:replace: $N, \$ and \\.
-func replacement(s string) ([]templatePart, bool) {
+// replacement parses the replacement string of fn:replace: $N, \$ and \\. N has
+// as many digits as make a group that the pattern has, and one at least.
+func replacement(s string, groups int) ([]templatePart, bool) {
 	var out []templatePart
 	for i := 0; i < len(s); i++ {
 		switch {
@@ -90,7 +127,12 @@ func replacement(s string) ([]templatePart, bool) {
 			if i++; i == len(s) || !isDigit(s[i]) {
 				return nil, false
 			}
-			out = append(out, templatePart{group: int(s[i] - '0')})
+			n := int(s[i] - '0')
+			for i+1 < len(s) && isDigit(s[i+1]) && 10*n+int(s[i+1]-'0') <= groups {
+				i++
+				n = 10*n + int(s[i]-'0')
+			}
+			out = append(out, templatePart{group: n})
 		case s[i] == '\\':
 			if i++; i == len(s) || s[i] != '$' && s[i] != '\\' {
 				return nil, false
@@ -119,6 +161,10 @@ func (x *execution) pattern(text, pattern value, flags []value) (*matcher, bool)
 	if re := compilePattern(key); re != nil {
 		m = newMatcher(re)
 	}
+	if m != nil && len(flags) == 1 {
+		m.literal = strings.Contains(flags[0].text, "q")
+	}
+	x.spend(1 << 20) // it took about that long
 	if len(x.order) == maxPatterns {
 		delete(x.patterns, x.order[0])
 		x.order = x.order[1:]
@@ -169,41 +215,130 @@ func compilePattern(key string) *regexp.Regexp {
 
 // translatePattern rewrites what XPath spells otherwise: \i \c and their
 // complements are the characters of XML names; in extended mode white space
-// outside of classes is dropped; \d and \w know all of Unicode.
+// outside of classes is dropped; \d and \w know all of Unicode; a class may have
+// another one taken from it. \b and (?…) are not XPath's, but are let through as
+// most engines do.
 func translatePattern(s string, extended bool) string {
-	const nameStart = `_:\p{L}`
-	const nameChar = nameStart + `\-.0-9\x{B7}\p{M}`
-	escapes := map[byte][2]string{ // outside and inside of a class
-		'i': {`[` + nameStart + `]`, nameStart}, 'I': {`[^` + nameStart + `]`, ``},
-		'c': {`[` + nameChar + `]`, nameChar}, 'C': {`[^` + nameChar + `]`, ``},
-		'd': {`\p{Nd}`, `\p{Nd}`}, 'D': {`\P{Nd}`, `\P{Nd}`},
-		'w': {`[^\p{P}\p{Z}\p{C}]`, `\p{L}\p{M}\p{N}\p{S}`}, 'W': {`[\p{P}\p{Z}\p{C}]`, `\p{P}\p{Z}\p{C}`},
-	}
 	var b strings.Builder
-	class := 0
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
 		case c == '\\' && i+1 < len(s):
 			i++
-			if e, ok := escapes[s[i]]; ok && (class == 0 || e[1] != "") {
-				b.WriteString(e[min(class, 1)])
+			if e, ok := classEscapes[s[i]]; ok {
+				b.WriteString(e[0])
 				continue
 			}
 			b.WriteByte('\\')
 			b.WriteByte(s[i])
 			continue
 		case c == '[':
-			if class > 0 {
-				b.WriteByte('\\') // a bracket in a class is itself to Go
-			}
-			class = 1
-		case c == ']':
-			class = 0
-		case extended && class == 0 && strings.IndexByte(" \t\r\n", c) >= 0:
+			class, n := translateClass(s[i:], 0)
+			b.WriteString(class)
+			i += n - 1
+			continue
+		case extended && strings.IndexByte(" \t\r\n", c) >= 0:
 			continue
 		}
 		b.WriteByte(c)
 	}
 	return b.String()
+}
+
+// classEscapes are the multi-character escapes (XML Schema Datatypes, appendix
+// F.1.1), outside and inside of a class.
+var classEscapes = func() map[byte][2]string {
+	const nameStart = `_:\p{L}`
+	const nameChar = nameStart + `\-.0-9\x{B7}\p{M}`
+	return map[byte][2]string{
+		'i': {`[` + nameStart + `]`, nameStart}, 'I': {`[^` + nameStart + `]`, ``},
+		'c': {`[` + nameChar + `]`, nameChar}, 'C': {`[^` + nameChar + `]`, ``},
+		'd': {`\p{Nd}`, `\p{Nd}`}, 'D': {`\P{Nd}`, `\P{Nd}`},
+		'w': {`[^\p{P}\p{Z}\p{C}]`, `\p{L}\p{M}\p{N}\p{S}`}, 'W': {`[\p{P}\p{Z}\p{C}]`, `\p{P}\p{Z}\p{C}`},
+	}
+}()
+
+// translateClass translates the class that s starts with and returns its length.
+// One that does not end stays so, for the compiler to refuse.
+func translateClass(s string, depth int) (class string, length int) {
+	var b strings.Builder
+	b.WriteByte('[')
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\' && i+1 < len(s):
+			i++
+			if e := classEscapes[s[i]][1]; e != "" {
+				b.WriteString(e)
+				continue
+			}
+			b.WriteByte('\\')
+			b.WriteByte(s[i])
+		case c == ']':
+			b.WriteByte(']')
+			return b.String(), i + 1
+		case c == '-' && i > 1 && depth < maxClasses && strings.HasPrefix(s[i+1:], "["):
+			less, n := translateClass(s[i+1:], depth+1)
+			if i += 1 + n; i >= len(s) || s[i] != ']' {
+				return "[", len(s)
+			}
+			return subtractClass(b.String()+"]", less), i + 1
+		case c == '[':
+			b.WriteString(`\[`) // a bracket in a class is itself to Go
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), len(s)
+}
+
+// maxClasses bounds the classes that are taken from each other.
+const maxClasses = 16
+
+// subtractClass returns the class of the characters that are in a and not in b.
+func subtractClass(a, b string) string {
+	from, okA := runesOf(a)
+	less, okB := runesOf(b)
+	if !okA || !okB {
+		return "["
+	}
+	var out strings.Builder
+	emit := func(lo, hi rune) {
+		if lo <= hi {
+			fmt.Fprintf(&out, `\x{%X}-\x{%X}`, lo, hi)
+		}
+	}
+	for i := 0; i < len(from); i += 2 {
+		lo, hi := from[i], from[i+1]
+		for j := 0; j < len(less) && lo <= hi; j += 2 {
+			if less[j+1] < lo || less[j] > hi {
+				continue
+			}
+			emit(lo, less[j]-1)
+			lo = less[j+1] + 1
+		}
+		emit(lo, hi)
+	}
+	if out.Len() == 0 {
+		return `[^\x00-\x{10FFFF}]`
+	}
+	return "[" + out.String() + "]"
+}
+
+// runesOf returns the ranges of a class, ascending.
+func runesOf(class string) ([]rune, bool) {
+	tree, err := syntax.Parse(class, syntax.Perl)
+	if err != nil {
+		return nil, false
+	}
+	switch tree.Op {
+	case syntax.OpCharClass:
+		return tree.Rune, true
+	case syntax.OpLiteral:
+		return []rune{tree.Rune[0], tree.Rune[0]}, true
+	case syntax.OpAnyChar:
+		return []rune{0, utf8.MaxRune}, true
+	case syntax.OpNoMatch:
+		return nil, true
+	}
+	return nil, false
 }

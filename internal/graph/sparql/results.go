@@ -38,9 +38,9 @@ func (r *Result) Write(w io.Writer, format string) error {
 	case format == "table":
 		r.writeTable(out)
 	case isGraph:
-		return fault.New(fault.Usage, "use nt", "a %s result is a graph, which %s cannot hold", r.Kind, format)
+		return fault.New(fault.Usage, "use nt", "the result of %s is a graph, which %s cannot hold", r.Kind, format)
 	default:
-		return fault.New(fault.Usage, "use json or table", "format %s cannot hold a %s result", format, r.Kind)
+		return fault.New(fault.Usage, "use json or table", "%s cannot hold the result of %s", format, r.Kind)
 	}
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ func (s *rowSet) add(row []graph.ID) (int, bool) {
 	s.rows = append(s.rows, row...)
 	s.count++
 	s.slots[i] = int32(s.count)
-	s.x.charge(4*s.width + 8)
+	s.x.charge(4*s.width + 16)
 	return s.count - 1, true
 }
 
@@ -93,7 +93,7 @@ func (r *hashRunner) ready() bool {
 		return true
 	}
 	x := r.x
-	r.x.memory -= int64(4 * len(r.rows)) // of the table before
+	r.x.memory -= int64(r.count * r.rowBytes()) // of the table before
 	r.rows, r.count, r.seen = r.rows[:0], 0, r.seen[:0]
 	outer := x.row
 	x.row = make([]graph.ID, len(outer))
@@ -106,7 +106,7 @@ func (r *hashRunner) ready() bool {
 			r.rows = append(r.rows, x.row[slot])
 		}
 		r.count++
-		return x.tick() && x.charge(4*len(r.slots))
+		return x.tick() && x.charge(r.rowBytes())
 	})
 	x.row = outer
 	if !ok {
@@ -116,6 +116,9 @@ func (r *hashRunner) ready() bool {
 	r.built, r.in = true, x.active
 	return true
 }
+
+// rowBytes is the memory of a row, with its place in the index.
+func (r *hashRunner) rowBytes() int { return 4*len(r.slots) + 16 }
 
 func (r *hashRunner) current() bool {
 	for i, slot := range r.depends {

@@ -211,13 +211,24 @@ func (s *sorter) add(row []graph.ID, keys []evaluator) bool {
 		}
 	}
 	s.items = append(s.items, item)
-	size := 48 + 4*len(row) + 96*len(keys)
 	if s.keep >= 0 && len(s.items) > 2*s.keep+1024 {
-		s.x.memory -= int64(size * (len(s.items) - s.keep))
-		clear(s.sortItems()[s.keep:]) // what it points to may go
+		surplus := s.sortItems()[s.keep:]
+		for i := range surplus {
+			s.x.memory -= int64(surplus[i].size())
+		}
+		clear(surplus) // what it points to may go
 		s.items = s.items[:s.keep]
 	}
-	return s.x.tick() && s.x.charge(size)
+	return s.x.tick() && s.x.charge(item.size())
+}
+
+// size is the memory that an item takes, in bytes.
+func (s *sortItem) size() int {
+	n := 48 + 4*len(s.row) + 96*len(s.keys)
+	for i := range s.keys {
+		n += s.keys[i].size()
+	}
+	return n
 }
 
 func (s *sorter) sortItems() []sortItem {

@@ -131,8 +131,8 @@ func (v *value) setBoolean() bool {
 const maxDigits = 4096
 
 func (v *value) setInteger() bool {
-	text := strings.TrimPrefix(v.text, "+")
-	if text == "" || len(text) > maxDigits || text[0] == '+' || strings.IndexByte(text, '_') >= 0 {
+	text, plus := strings.CutPrefix(v.text, "+")
+	if text == "" || len(text) > maxDigits || plus && !isDigit(text[0]) || strings.IndexByte(text, '_') >= 0 {
 		return false
 	}
 	v.kind = kindInteger
@@ -176,20 +176,22 @@ func (v *value) setDecimal() bool {
 }
 
 func (v *value) setFloat(single bool) bool {
-	f, ok := parseFloat(v.text)
-	if !ok {
-		return false
-	}
-	v.kind, v.f = kindDouble, f
+	v.kind = kindDouble
+	bits := 64
 	if single {
-		v.kind, v.f = kindFloat, float64(float32(f))
+		v.kind, bits = kindFloat, 32
 	}
-	return true
+	f, ok := parseFloat(v.text, bits)
+	if !ok {
+		v.kind = kindOther
+	}
+	v.f = f
+	return ok
 }
 
 // parseFloat reads the lexical forms of xsd:double (XML Schema 1.1 Datatypes,
 // section 3.3.5), which are fewer than those of Go.
-func parseFloat(s string) (float64, bool) {
+func parseFloat(s string, bits int) (float64, bool) {
 	switch s {
 	case "INF", "+INF":
 		return math.Inf(1), true
@@ -203,7 +205,7 @@ func parseFloat(s string) (float64, bool) {
 			return 0, false
 		}
 	}
-	f, err := strconv.ParseFloat(s, 64)
+	f, err := strconv.ParseFloat(s, bits)
 	if err != nil && !math.IsInf(f, 0) {
 		return 0, false
 	}
@@ -386,12 +388,13 @@ func (v value) datatype() string {
 	return v.aux
 }
 
-// ebv is the effective boolean value (section 17.2.2); ok is false for a type error.
+// ebv is the effective boolean value (section 17.2.2); ok is false for a type
+// error. A plain literal has one with a language and without.
 func (v *value) ebv() (truth, ok bool) {
 	switch v.kind {
 	case kindBoolean:
 		return v.n != 0, true
-	case kindString:
+	case kindString, kindLang:
 		return v.text != "", true
 	case kindInteger:
 		return v.x != nil || v.n != 0, true
