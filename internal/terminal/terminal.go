@@ -56,13 +56,18 @@ func New(w io.Writer, opts Options) *Terminal {
 		t.color = true
 	case "never":
 	default:
-		f, isFile := w.(*os.File)
-		t.color = isFile && term.IsTerminal(int(f.Fd())) && get("NO_COLOR") == "" && get("TERM") != "dumb"
+		t.color = Is(w) && get("NO_COLOR") == "" && get("TERM") != "dumb"
 	}
 	// The first that is set decides (POSIX, "Internationalization Variables").
 	locale := strings.ToUpper(cmp.Or(get("LC_ALL"), get("LC_CTYPE"), get("LANG")))
 	t.unicode = strings.Contains(locale, "UTF-8") || strings.Contains(locale, "UTF8")
 	return t
+}
+
+// Is reports whether a stream is a terminal.
+func Is(stream any) bool {
+	f, isFile := stream.(*os.File)
+	return isFile && term.IsTerminal(int(f.Fd()))
 }
 
 // Row is one phase in the final table.

@@ -22,7 +22,9 @@ type Info struct {
 	// reads and nobody has set before rendering, both sorted.
 	Defaults []string `json:"defaults,omitempty"`
 	Needs    []string `json:"needs,omitempty"`
-	Graphs   []string `json:"graphs,omitempty"`
+	// Variables are those that its package declares.
+	Variables []Variable `json:"variables,omitempty"`
+	Graphs    []string   `json:"graphs,omitempty"`
 	// Shapes are the files that its graph is held against.
 	Shapes []string `json:"shapes,omitempty"`
 	// Queries are the names of its queries, in the order of the file.
@@ -93,7 +95,7 @@ func (s *Step) Show(ctx context.Context, in state.State, blobs state.Blobs, refe
 
 func (t *template) info() Info {
 	h := t.header
-	info := Info{Reference: t.name, Findings: t.warnings}
+	info := Info{Reference: t.name, Findings: t.warnings, Variables: t.pack.variables}
 	if h.to != nil {
 		info.To = h.to.Text
 	}

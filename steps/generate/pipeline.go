@@ -164,7 +164,12 @@ func (j *job) run(ctx context.Context) (made, error) {
 // prepare merges the variables and renders the front matter with them. Defaults
 // of the template are rendered with the caller's variables alone.
 func (j *job) prepare(ctx context.Context) error {
-	caller, err := j.bless(ctx, j.caller)
+	pack := j.template.pack
+	var err error
+	if j.caller, err = pack.typed(j.caller); err != nil {
+		return err
+	}
+	caller, err := j.bless(ctx, overlay(pack.defaults(), j.caller))
 	if err != nil {
 		return err
 	}
@@ -175,6 +180,12 @@ func (j *job) prepare(ctx context.Context) error {
 	merged := overlay(own, j.caller)
 	if j.options.TemplateVarsWin {
 		merged = overlay(j.caller, own)
+	}
+	if merged, err = pack.typed(overlay(pack.defaults(), merged)); err != nil {
+		return fmt.Errorf("template %s: %w", j.template.name, err)
+	}
+	if err := j.requireAll(merged); err != nil {
+		return err
 	}
 	if j.vars, err = j.bless(ctx, merged); err != nil {
 		return err

@@ -78,6 +78,8 @@ type pack struct {
 	flat bool
 	// dependencies are the packages whose files an include may name.
 	dependencies map[string]bool
+	// variables are those that the package declares, in the order of its manifest.
+	variables []Variable
 }
 
 // read returns a file below base. What leads out of it does not exist.
@@ -143,29 +145,49 @@ func marketPack(ctx context.Context, entry *state.Entry, known state.Package, bl
 		id, _, _ := strings.Cut(dependency, "@")
 		p.dependencies[id] = true
 	}
-	return p, nil
+	manifest, err := p.manifest()
+	if err == nil && manifest != nil {
+		err = p.declare(manifest)
+	}
+	return p, err
+}
+
+// manifest returns the manifest of a package, or nil if it has none.
+func (p *pack) manifest() (*document.Node, error) {
+	b, err := readFile(p.fsys, packManifest, document.MaxSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("package %s: %w", p.id, err)
+	}
+	manifest, err := document.ParseTOML(path.Join(p.id, packManifest), b)
+	if err != nil {
+		return nil, asFinding(err, "package "+p.id)
+	}
+	return manifest, nil
+}
+
+func (p *pack) declare(manifest *document.Node) (err error) {
+	if p.variables, err = declared(manifest); err != nil {
+		return asFinding(err, "package "+p.id)
+	}
+	return nil
 }
 
 // localPack reads the dependencies of a local package from its manifest, if it has one.
 func localPack(id string, fsys fs.FS) (*pack, error) {
 	p := &pack{id: id, fsys: fsys, base: templatesDir, dependencies: map[string]bool{}}
-	b, err := readFile(fsys, packManifest, document.MaxSize)
-	if errors.Is(err, fs.ErrNotExist) {
-		return p, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("package %s: %w", id, err)
-	}
-	manifest, err := document.ParseTOML(path.Join(id, packManifest), b)
-	if err != nil {
-		return nil, asFinding(err, "package "+id)
+	manifest, err := p.manifest()
+	if err != nil || manifest == nil {
+		return p, err
 	}
 	if dependencies := manifest.Get("dependencies"); dependencies != nil {
 		for _, key := range dependencies.Keys() {
 			p.dependencies[key] = true
 		}
 	}
-	return p, nil
+	return p, p.declare(manifest)
 }
 
 // localFolder returns the folder of the project that a template by path belongs

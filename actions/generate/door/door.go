@@ -91,6 +91,9 @@ func (t *Template) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
+	if err := ask(ctx, a, chain, step); err != nil {
+		return err
+	}
 	out := NewTree(a, project, t.Options)
 	if t.DryRun {
 		return out.diff(ctx, a.Stdout, chain, step)
