@@ -78,6 +78,8 @@ type PhaseResult struct {
 
 // Run says how [App.RunSteps] ends.
 type Run struct {
+	// Title is what runs, shown first; empty for a single phase, which says so itself.
+	Title string
 	// Verdict is the headline of a run that passed, Failed that of one that did not.
 	Verdict, Failed string
 	// From is the first phase that runs whatever the chain holds; empty for none.
@@ -96,6 +98,9 @@ func (a *App) RunSteps(ctx context.Context, chain *Chain, run Run, steps ...pipe
 		return err
 	}
 	runner.From, runner.After = run.From, run.After
+	if run.Title != "" {
+		a.Terminal.Event("run", "", run.Title+", "+a.Platform.Name())
+	}
 	result, reports, err := runner.Run(ctx, chain.State, steps...)
 	chain.State = result
 	if len(result) > 0 {
@@ -214,13 +219,18 @@ func row(r pipeline.Report) terminal.Row {
 	}
 }
 
-// observer writes a progress line for each phase that ended.
+// observer writes a progress line for each phase that ended, and now and then one
+// for a phase that is silent.
 type observer struct {
 	app *App
 	end *func() // ends the group of the phase that runs
 }
 
-func (o observer) Started(name phase.Name) { *o.end = o.app.Platform.Group(string(name)) }
+func (o observer) Started(name phase.Name) {
+	end := o.app.Platform.Group(string(name))
+	stop := o.app.Terminal.Watch(string(name), terminal.MaxSilence)
+	*o.end = func() { stop(); end() }
+}
 
 // Done closes the group before it says how the phase ended, so that this is seen.
 func (o observer) Done(r pipeline.Report) {

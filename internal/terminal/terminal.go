@@ -45,6 +45,9 @@ type Terminal struct {
 	opts    Options
 	color   bool
 	unicode bool
+	// written is when something was last written, doing the last progress message.
+	written time.Time
+	doing   string
 }
 
 // New returns a Terminal that writes to w.
@@ -85,9 +88,54 @@ func (t *Terminal) Event(name, status, message string) {
 	if t.opts.Quiet {
 		return
 	}
+	t.mu.Lock()
+	t.doing = message
+	t.mu.Unlock()
+	t.event(name, status, message)
+}
+
+func (t *Terminal) event(name, status, message string) {
 	elapsed := t.opts.Now().Sub(t.opts.Start).Seconds()
 	line := fmt.Sprintf("%6.1fs %-15s %s  %s", elapsed, name, t.paint(statusColor(status), fmt.Sprintf("%-9s", status)), Clean(message))
 	t.printf("%s\n", strings.TrimRight(line, " "))
+}
+
+// MaxSilence is how long a phase may work without a line: silence looks like a hang,
+// and some CI systems end a job for it.
+const MaxSilence = 30 * time.Second
+
+// Watch writes a line whenever nothing was written for the given time while a phase
+// is at work: what it is at, and how long for. It ends with the call of stop.
+func (t *Terminal) Watch(name string, silence time.Duration) (stop func()) {
+	if t.opts.Quiet {
+		return func() {}
+	}
+	begun := time.Now()
+	t.mu.Lock()
+	t.written, t.doing = begun, ""
+	t.mu.Unlock()
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		timer := time.NewTimer(silence)
+		defer timer.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-timer.C:
+			}
+			t.mu.Lock()
+			quiet, doing := time.Since(t.written), t.doing
+			t.mu.Unlock()
+			if quiet >= silence {
+				t.event(name, "..", strings.TrimLeft(fmt.Sprintf("%s, still at it after %.0f s", doing, time.Since(begun).Seconds()), ", "))
+				quiet = 0
+			}
+			timer.Reset(silence - quiet)
+		}
+	}()
+	return sync.OnceFunc(func() { close(done); <-ended })
 }
 
 // PhaseDone writes the progress line of a phase that ended.
@@ -187,6 +235,7 @@ func (t *Terminal) field(b *strings.Builder, name, text string) {
 func (t *Terminal) printf(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.written = time.Now()
 	fmt.Fprintf(t.w, format, args...) // a terminal that is gone is no reason to fail
 }
 

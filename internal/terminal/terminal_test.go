@@ -108,3 +108,46 @@ func TestClean(t *testing.T) {
 		}
 	}
 }
+
+// A phase that says nothing is said to be at work, with what it said last; one that
+// talks is left alone, and after its end nothing comes.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	lines := make(lineWriter, 100)
+	term := terminal.New(lines, terminal.Options{Now: time.Now, Start: time.Now(), Lookup: func(string) (string, bool) { return "", false }})
+	stop := term.Watch("cleanroom-test", 20*time.Millisecond)
+	if line := <-lines; !strings.Contains(line, "cleanroom-test  ..") || !strings.Contains(line, "  still at it after 0 s") {
+		t.Errorf("got %q", line)
+	}
+	term.Event("cleanroom-test", "..", "build orders")
+	for line := range lines {
+		if strings.Contains(line, "build orders, still at it after") {
+			break
+		}
+		if !strings.Contains(line, "build orders") && !strings.Contains(line, "  still at it") {
+			t.Errorf("got %q", line)
+		}
+	}
+	stop()
+	stop()
+	for len(lines) > 0 {
+		<-lines
+	}
+	if got := len(lines); got > 0 {
+		t.Errorf("%d lines after the end", got)
+	}
+}
+
+func TestWatchQuiet(t *testing.T) {
+	t.Parallel()
+	lines := make(lineWriter, 100)
+	term := terminal.New(lines, terminal.Options{Quiet: true, Now: time.Now, Lookup: func(string) (string, bool) { return "", false }})
+	term.Watch("market", time.Nanosecond)()
+	if len(lines) > 0 {
+		t.Errorf("got %q", <-lines)
+	}
+}
+
+type lineWriter chan string
+
+func (w lineWriter) Write(p []byte) (int, error) { w <- string(p); return len(p), nil }

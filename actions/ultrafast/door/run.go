@@ -68,6 +68,7 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	}
 	tree := generate.NewTree(a, project, r.generate())
 	run := app.Run{
+		Title:   project.Name + " " + project.Version,
 		Verdict: fmt.Sprintf("%s %s passed up to %s", project.Name, project.Version, until),
 		Failed:  fmt.Sprintf("%s %s is not deployed", project.Name, project.Version),
 		From:    from,
