@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -215,6 +217,35 @@ func TestPackRefusesLinks(t *testing.T) {
 	if fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), "link") {
 		t.Errorf("%v", err)
 	}
+}
+
+// A writer that is full is not a tree that changes, and one that changes is said to.
+func TestPackTellsWhoseFaultItIs(t *testing.T) {
+	t.Parallel()
+	tree := fstest.MapFS{"a": {Data: bytes.Repeat([]byte("x"), 4096)}}
+	full := errors.New("the disk is full")
+	if err := state.Pack(t.Context(), failing{full}, tree, nil); !errors.Is(err, full) || strings.Contains(err.Error(), "shorter") {
+		t.Errorf("full writer: %v", err)
+	}
+	err := state.Pack(t.Context(), io.Discard, shrinking{tree}, nil)
+	if fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "pack a: file became shorter") {
+		t.Errorf("shrinking file: %v", err)
+	}
+}
+
+type failing struct{ err error }
+
+func (w failing) Write([]byte) (int, error) { return 0, w.err }
+
+// shrinking is a file system whose files have lost their second half when opened.
+type shrinking struct{ fstest.MapFS }
+
+func (s shrinking) Open(name string) (fs.File, error) {
+	f := s.MapFS[name]
+	if f == nil {
+		return s.MapFS.Open(name)
+	}
+	return fstest.MapFS{name: {Data: f.Data[:len(f.Data)/2]}}.Open(name)
 }
 
 func TestExtractRefusals(t *testing.T) {

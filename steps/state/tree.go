@@ -101,10 +101,11 @@ func packEntry(tw *tar.Writer, fsys fs.FS, name string, d fs.DirEntry) error {
 		return err
 	}
 	defer f.Close()
-	if _, err := io.CopyN(tw, f, info.Size()); err != nil {
-		return fmt.Errorf("file changed while it was read: %w", err)
+	_, err = io.CopyN(tw, f, info.Size())
+	if errors.Is(err, io.EOF) {
+		return fault.New(fault.Unavailable, "run it again when nothing writes to the tree", "file became shorter while it was read")
 	}
-	return nil
+	return err
 }
 
 // Extract unpacks a tar made by [Pack] below root, which should be empty. It
