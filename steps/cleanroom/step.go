@@ -159,7 +159,7 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 	if err != nil {
 		return state.Result{}, err
 	}
-	s.collect(ctx)
+	sandbox.Collect(ctx, s.Backend, s.Log)
 	tool, err := s.Toolchain(ctx)
 	if err != nil {
 		return state.Result{}, err
@@ -184,20 +184,6 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 		return state.Result{}, err
 	}
 	return t.result(ctx, blobs)
-}
-
-// collect has the back end remove what runs that were killed left behind, if it can.
-// What cannot be removed is no reason not to run.
-func (s Step) collect(ctx context.Context) {
-	back, ok := s.Backend.(interface {
-		GC(ctx context.Context) (removed []string, err error)
-	})
-	if !ok {
-		return
-	}
-	if removed, err := back.GC(ctx); err != nil || len(removed) > 0 {
-		s.Log.WarnContext(ctx, "environments of killed runs", "removed", removed, "error", err)
-	}
 }
 
 func (s Step) progress(message string) {

@@ -125,7 +125,7 @@ func TestDeployReplaceUnchangedRollbackDown(t *testing.T) {
 		_ = c.Close()
 		t.Error("something listens after down")
 	}
-	if got := outcomes(t, s); got != "deploy promoted, deploy promoted, rollback promoted, down promoted" {
+	if got := outcomes(t, s); got != "deploy promoted, deploy promoted, rollback promoted, down stopped" {
 		t.Errorf("history: %s", got)
 	}
 }

@@ -58,6 +58,9 @@ const (
 	ActionDown     = "down"
 )
 
+// Stopped is the outcome of [ActionDown]: nothing was promoted.
+const Stopped rollout.State = "stopped"
+
 func (s Step) historyFile() string { return filepath.Join(s.Dir, "history.jsonl") }
 func (s Step) journalFile() string { return filepath.Join(s.Dir, "journal.jsonl") }
 

@@ -27,7 +27,7 @@ func TestGood(t *testing.T) {
 		return Record{Action: ActionRollback, Outcome: rollout.Promoted, Release: release, Restores: restores}
 	}
 	failed := Record{Action: ActionDeploy, Outcome: rollout.Reverted, Release: "bad"}
-	down := Record{Action: ActionDown, Outcome: rollout.Promoted}
+	down := Record{Action: ActionDown, Outcome: Stopped}
 	for want, history := range map[string][]Record{
 		"":      {},
 		"a b":   {up("a"), failed, up("b")},

@@ -217,7 +217,7 @@ func (s Step) Down(ctx context.Context) error {
 		}
 		up := slices.IndexFunc(r.history, func(rec Record) bool { return rec.Outcome == rollout.Promoted }) >= 0
 		if n := len(r.history); up && r.history[n-1].Action != ActionDown {
-			return r.record(Record{Action: ActionDown, Outcome: rollout.Promoted, Who: s.Holder})
+			return r.record(Record{Action: ActionDown, Outcome: Stopped, Who: s.Holder})
 		}
 		return nil
 	})

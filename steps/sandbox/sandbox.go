@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"time"
@@ -60,6 +61,25 @@ type Backend interface {
 	// Delete removes the environment called name and all it holds, also one
 	// whose creator was killed. An unknown name is fault.Finding.
 	Delete(ctx context.Context, name string) error
+}
+
+// Collector is a back end that can remove what killed creators left behind.
+type Collector interface {
+	// GC returns the names of the environments that it removed. Living ones it
+	// leaves alone.
+	GC(ctx context.Context) (removed []string, err error)
+}
+
+// Collect has a back end that is a [Collector] remove what runs that were killed left
+// behind, and tells the log. What cannot be removed is no reason not to run.
+func Collect(ctx context.Context, back Backend, log *slog.Logger) {
+	c, ok := back.(Collector)
+	if !ok {
+		return
+	}
+	if removed, err := c.GC(ctx); err != nil || len(removed) > 0 {
+		log.WarnContext(ctx, "environments of killed runs", "removed", removed, "error", err)
+	}
 }
 
 // Capabilities say what a back end can do on this machine.

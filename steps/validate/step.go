@@ -151,7 +151,7 @@ func (s Step) judge(ctx context.Context, in state.State, blobs state.Blobs, chec
 	if err := s.check(); err != nil {
 		return state.Result{}, err
 	}
-	s.collect(ctx)
+	sandbox.Collect(ctx, s.Backend, s.Log)
 	sub, err := newSubject(s, in, blobs)
 	if err != nil {
 		return state.Result{}, err
@@ -171,20 +171,6 @@ func (s Step) judge(ctx context.Context, in state.State, blobs state.Blobs, chec
 		reports = append(reports, r)
 	}
 	return s.result(ctx, sub, reports)
-}
-
-// collect has the back end remove what runs that were killed left behind, if it can.
-// What cannot be removed is no reason not to run.
-func (s Step) collect(ctx context.Context) {
-	back, ok := s.Backend.(interface {
-		GC(ctx context.Context) (removed []string, err error)
-	})
-	if !ok {
-		return
-	}
-	if removed, err := back.GC(ctx); err != nil || len(removed) > 0 {
-		s.Log.WarnContext(ctx, "environments of killed runs", "removed", removed, "error", err)
-	}
 }
 
 func (s Step) result(ctx context.Context, sub *subject, reports []Report) (state.Result, error) {
