@@ -15,11 +15,23 @@ import (
 
 const crashDirVariable = "ULTRAFAST_TEST_WRITE_DIR"
 
-const crashFiles = 300
+// crashSize is the number of files and of kills: many in the long form, where
+// ULTRAFAST_LONG is set.
+func crashSize() (files, kills int) {
+	switch {
+	case os.Getenv("ULTRAFAST_LONG") != "":
+		return 1000, 30
+	case testing.Short():
+		return 300, 6
+	default:
+		return 300, 16
+	}
+}
 
 func crashTree(generation string) map[string]string {
 	files := map[string]string{}
-	for i := range crashFiles {
+	n, _ := crashSize()
+	for i := range n {
 		content := fmt.Sprintf("file %d of generation %s\n", i, generation)
 		name := fmt.Sprintf("dir%02d/file%03d.txt", i%17, i)
 		switch {
@@ -50,10 +62,7 @@ func TestWriterChild(t *testing.T) {
 // wholly the old or wholly the new one, and the next run needs no force.
 func TestKilledWrite(t *testing.T) {
 	t.Parallel()
-	kills := 16
-	if testing.Short() {
-		kills = 6
-	}
+	_, kills := crashSize()
 	old, next := crashTree("old"), crashTree("new")
 	duration := killedWrite(t, 0, old, next) // undisturbed, to learn how long it takes
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))

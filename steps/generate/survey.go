@@ -39,9 +39,10 @@ type survey struct {
 	next      manifest
 	report    Changes
 	conflicts []string
-	gone      map[string]bool   // paths that are removed, and the folders above them
-	spelling  map[string]string // of removed files, by folded path
-	plain     map[string]bool   // folders known to be real
+	gone      map[string]bool              // paths that are removed, and the folders above them
+	spelling  map[string]string            // of removed files, by folded path
+	plain     map[string]bool              // folders known to be real
+	names     map[string]map[string]string // in a folder, by folded name
 }
 
 func newSurvey(root *os.Root, dir string, plan *Plan, force bool) (*survey, error) {
@@ -53,6 +54,7 @@ func newSurvey(root *os.Root, dir string, plan *Plan, force bool) (*survey, erro
 		root: root, dir: dir, plan: plan, last: last, force: force,
 		next: manifest{Schema: paperSchema, Files: map[string]state.Digest{}, Edits: map[string][]state.Digest{}},
 		gone: map[string]bool{}, spelling: map[string]string{}, plain: map[string]bool{},
+		names: map[string]map[string]string{},
 	}
 	// Removals come first: a folder may have to make room for a file of its name.
 	if err := s.removals(); err != nil {
@@ -150,6 +152,9 @@ func (s *survey) file(f *File) error {
 	info, err := s.root.Lstat(f.Path)
 	switch {
 	case isAbsent(err):
+		if err := s.twin(f.Path); err != nil {
+			return err
+		}
 		s.report.Created = append(s.report.Created, f.Path)
 		s.write(f, "", after)
 		return nil
@@ -235,6 +240,32 @@ func (s *survey) parents(name string) error {
 			return s.inTheWay(folder, info.Mode())
 		}
 		s.plain[folder] = true
+	}
+	return nil
+}
+
+// twin refuses a new file if another that stays, or a folder on the way, differs
+// from it only in case.
+func (s *survey) twin(name string) error {
+	for at := name; at != "."; at = path.Dir(at) {
+		folder, base := path.Split(at)
+		folder = path.Clean(folder)
+		known, listed := s.names[folder]
+		if !listed {
+			known = map[string]string{}
+			entries, err := fs.ReadDir(s.root.FS(), folder)
+			if err != nil && !isAbsent(err) {
+				return unreadable(s.dir, err)
+			}
+			for _, e := range entries {
+				known[fold(e.Name())] = e.Name()
+			}
+			s.names[folder] = known
+		}
+		if other := known[fold(base)]; other != "" && other != base && !s.gone[path.Join(folder, other)] {
+			return fault.New(fault.Finding, "rename one of them", "write to %s: %s and %s, which is there, differ only in case, which some file systems take for one name",
+				s.dir, name, path.Join(folder, other))
+		}
 	}
 	return nil
 }

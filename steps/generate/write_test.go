@@ -517,3 +517,21 @@ func TestWriteBelowALinkedProject(t *testing.T) {
 		}
 	}
 }
+
+// A file that is there and that no run removes is not met in another spelling.
+func TestWriteRefusesOtherSpellings(t *testing.T) {
+	t.Parallel()
+	for there, planned := range map[string]string{"Readme.md": "README.md", "src/a.txt": "SRC/b.txt"} {
+		dir := t.TempDir()
+		put(t, dir, there, "mine")
+		_, err := Write(t.Context(), dir, planFor(map[string]string{planned: "x", "other.txt": "x"}), WriteOptions{})
+		if fault.KindOf(err) != fault.Finding {
+			t.Errorf("%s beside %s: %v", planned, there, err)
+		}
+		wantContents(t, dir, map[string]string{there: "mine"})
+	}
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"Readme.md": "x"})
+	write(t, dir, map[string]string{"README.md": "x"}) // the old spelling goes
+	wantContents(t, dir, map[string]string{"README.md": "x"})
+}
