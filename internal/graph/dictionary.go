@@ -83,6 +83,16 @@ func (d *Dictionary) Term(id ID) Term {
 	return t
 }
 
+// Text returns the text of a string, with a language or without; ok is false for
+// a term that is none.
+func (d *Dictionary) Text(id ID) (text string, ok bool) {
+	if id == 0 {
+		return "", false
+	}
+	e := d.entry(id)
+	return e.value, e.kind == Literal && (e.aux == 0 || e.tagged)
+}
+
 // Terms writes the terms with the given numbers into out, which is as long as
 // ids; a 0 gives the zero Term.
 //

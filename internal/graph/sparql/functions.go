@@ -81,6 +81,11 @@ func (pl *planner) builtin(s *scalar, e env) evaluator {
 			return args[2]()
 		}
 	}
+	if s.name == "REGEX" {
+		if eval := pl.constantRegex(s, args); eval != nil {
+			return eval
+		}
+	}
 	f := functions[s.name]
 	return pl.x.strict(args, func(args []value) (value, bool) { return f(pl.x, args) })
 }

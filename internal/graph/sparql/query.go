@@ -248,71 +248,102 @@ func (x *execution) selectRows(q *Query, root *selectRunner, out *Result) {
 		count++
 		return x.limitRows(count) && x.charge(24+60*len(slots))
 	})
-	cells := convert(x.dict, ids)
+	cells := make([]rdf.Term, len(ids))
+	newConverter(x.dict).convert(ids, cells)
 	out.Rows = make([][]rdf.Term, count)
 	for i := range out.Rows {
 		out.Rows[i] = cells[i*len(slots) : (i+1)*len(slots) : (i+1)*len(slots)]
 	}
 }
 
-// convert returns the terms with the given numbers, nil for 0. Terms that come
-// again soon share one value.
-func convert(d *graph.Dictionary, ids []graph.ID) []rdf.Term {
-	const block, recent = 128, 1024
-	var (
-		out   = make([]rdf.Term, len(ids))
-		cache = make([]rdf.Term, recent) // by the last bits of the number
-		of    = make([]graph.ID, recent) // whose term that is
-		want  = make([]graph.ID, 0, block)
-		at    = make([]int, 0, block)
-		terms = make([]graph.Term, block)
-	)
-	for from := 0; from < len(ids); from += block {
-		want, at = want[:0], at[:0]
-		for i := from; i < min(from+block, len(ids)); i++ {
+// converter makes the terms of a result. Terms that come again soon share one
+// value.
+type converter struct {
+	d     *graph.Dictionary
+	cache []rdf.Term // by the last bits of the number
+	of    []graph.ID // whose term that is
+	want  []graph.ID
+	at    []int
+	terms []graph.Term
+}
+
+// A block of terms is read from the dictionary at once, and as many are kept.
+const convertBlock, convertRecent = 128, 1024
+
+func newConverter(d *graph.Dictionary) *converter {
+	return &converter{
+		d: d, cache: make([]rdf.Term, convertRecent), of: make([]graph.ID, convertRecent),
+		want: make([]graph.ID, 0, convertBlock), at: make([]int, 0, convertBlock), terms: make([]graph.Term, convertBlock),
+	}
+}
+
+// convert writes the terms with the given numbers to out, nil for 0.
+func (c *converter) convert(ids []graph.ID, out []rdf.Term) {
+	for from := 0; from < len(ids); from += convertBlock {
+		c.want, c.at = c.want[:0], c.at[:0]
+		for i := from; i < min(from+convertBlock, len(ids)); i++ {
 			id := ids[i]
-			switch n := id % recent; {
+			switch n := id % convertRecent; {
 			case id == 0:
-			case of[n] == id:
-				out[i] = cache[n]
+				out[i] = nil
+			case c.of[n] == id:
+				out[i] = c.cache[n]
 			default:
-				want, at = append(want, id), append(at, i)
+				c.want, c.at = append(c.want, id), append(c.at, i)
 			}
 		}
-		d.Terms(want, terms[:len(want)])
-		for i, id := range want {
-			n := id % recent
-			if of[n] != id {
-				of[n], cache[n] = id, terms[i].RDF()
+		c.d.Terms(c.want, c.terms[:len(c.want)])
+		for i, id := range c.want {
+			n := id % convertRecent
+			if c.of[n] != id {
+				c.of[n], c.cache[n] = id, c.terms[i].RDF()
 			}
-			out[at[i]] = cache[n]
+			out[c.at[i]] = c.cache[n]
 		}
 	}
-	return out
 }
 
 // tripleSet collects the triples of a result, each once.
 type tripleSet struct {
 	x   *execution
 	set rowSet
+	row [3]graph.ID
+
+	subject, property graph.ID // the last that were found fit to be one
 }
 
 func (t *tripleSet) add(s, p, o graph.ID) bool {
-	d := t.x.dict
-	if d.Kind(s) != graph.IRI && d.Kind(s) != graph.Blank || d.Kind(p) != graph.IRI || o == 0 {
-		return true // not a triple: section 16.2 leaves it out
+	if p != t.property {
+		if t.x.dict.Kind(p) != graph.IRI {
+			return true // not a triple: section 16.2 leaves it out
+		}
+		t.property = p
 	}
-	if _, isNew := t.set.add([]graph.ID{s, p, o}); !isNew {
+	if s != t.subject {
+		if kind := t.x.dict.Kind(s); kind != graph.IRI && kind != graph.Blank {
+			return true
+		}
+		t.subject = s
+	}
+	if o == 0 {
+		return true
+	}
+	t.row = [3]graph.ID{s, p, o}
+	if _, isNew := t.set.add(t.row[:]); !isNew {
 		return true
 	}
 	return t.x.limitRows(t.set.count) && t.x.charge(200)
 }
 
 func (t *tripleSet) result() []rdf.Triple {
-	terms := convert(t.x.dict, t.set.rows)
-	out := make([]rdf.Triple, t.set.count)
-	for i := range out {
-		out[i] = rdf.Triple{Subj: terms[3*i].(rdf.Subject), Pred: terms[3*i+1].(rdf.Predicate), Obj: terms[3*i+2].(rdf.Object)}
+	const block = 3 * convertBlock // of numbers
+	c, terms := newConverter(t.x.dict), make([]rdf.Term, block)
+	out := make([]rdf.Triple, 0, t.set.count)
+	for ids := range slices.Chunk(t.set.rows, block) {
+		c.convert(ids, terms)
+		for i := 0; i < len(ids); i += 3 {
+			out = append(out, rdf.Triple{Subj: terms[i].(rdf.Subject), Pred: terms[i+1].(rdf.Predicate), Obj: terms[i+2].(rdf.Object)})
+		}
 	}
 	return out
 }

@@ -70,6 +70,9 @@ func TestAnswers(t *testing.T) {
 		{"a blank node on both sides of a filter", `SELECT ?n { _:x :age 7 FILTER EXISTS { ?a :age 41 } _:x :name ?n }`, "\"Bob\"\n"},
 		{"COUNT of distinct rows", `SELECT (COUNT(DISTINCT *) AS ?n) { ?x :knows|:knows ?y }`, "3\n"},
 		{"COUNT of distinct rows sees what a sub-query projects", `SELECT (COUNT(DISTINCT *) AS ?n) { { SELECT ?x { VALUES (?x ?y) { (1 1) (1 2) } } } }`, "1\n"},
+		{"one pattern for terms of all kinds", `SELECT ?v { VALUES ?v { "ab" "ab" 1 :ab UNDEF "ab"@en "b" "ab" } FILTER(REGEX(?v, "^A", "i")) }`, "\"ab\"\n\"ab\"\n\"ab\"@en\n\"ab\"\n"},
+		{"one pattern for computed texts", `SELECT ?v { VALUES ?v { "ab" 1 :ab UNDEF } FILTER(REGEX(STR(?v), "b$")) }`, "\"ab\"\n<http://example.org/ab>\n"},
+		{"one pattern that is none", `SELECT ?v { VALUES ?v { "ab" } FILTER(!REGEX(?v, "(")) }`, ""},
 		{"NOW without a clock", `SELECT (NOW() AS ?t) {}`, "\"1970-01-01T00:00:00Z\"^^<http://www.w3.org/2001/XMLSchema#dateTime>\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/ultrafast-ci/ultrafast/internal/graph"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
@@ -20,6 +21,47 @@ func regexTest(x *execution, a []value) (value, bool) {
 		return value{}, false
 	}
 	return newBoolean(re.match(a[0].text)), true
+}
+
+// constantRegex compiles REGEX with a pattern that is the same in every row, or
+// returns nil if it is not. Rows with the same text tend to come together.
+func (pl *planner) constantRegex(s *scalar, args []evaluator) evaluator {
+	x := pl.x
+	var constants []value
+	for i, arg := range s.args[1:] {
+		if arg.op != exprTerm {
+			return nil
+		}
+		v, _ := args[1+i]()
+		constants = append(constants, v)
+	}
+	m, ok := x.pattern(newString(""), constants[0], constants[1:])
+	if !ok {
+		return func() (value, bool) { return value{}, false }
+	}
+	if s.args[0].op != exprVar {
+		return func() (value, bool) {
+			v, ok := args[0]()
+			if !ok || !v.stringy() || !x.affordable(m, v.text) {
+				return value{}, false
+			}
+			return newBoolean(m.match(v.text)), true
+		}
+	}
+	slot := s.args[0].slot
+	var last graph.ID
+	var truth, isText bool
+	return func() (value, bool) {
+		if id := x.row[slot]; id != last || id == 0 {
+			var text string
+			text, isText = x.dict.Text(id)
+			if isText = isText && x.affordable(m, text); isText {
+				truth = m.match(text)
+			}
+			last = id
+		}
+		return newBoolean(truth), isText
+	}
 }
 
 // matcher is a regular expression and a text that everything it matches starts
