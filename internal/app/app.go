@@ -307,6 +307,9 @@ func (a *App) report(err error) int {
 		return 0
 	}
 	kind, hint := fault.KindOf(err), cmp.Or(fault.HintOf(err), a.hint(err))
+	if kind == fault.Interrupted {
+		hint = "" // whoever was interrupted has nothing to mend
+	}
 	if a.Output == "json" {
 		document := failure{Result: a.result, Error: failureError{
 			Kind: kind.String(), Code: kind.ExitCode(), Tool: a.Tool, Message: err.Error(), Hint: hint, Retryable: kind == fault.Unavailable,

@@ -48,6 +48,8 @@ func (f *fail) Run(context.Context, *app.App) error {
 		return fault.Wrap(&os.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, fault.Unavailable, "", "keep it")
 	case "bare-unavailable":
 		return fault.New(fault.Unavailable, "", "not there")
+	case "interrupted":
+		return fault.Wrap(fault.New(fault.Interrupted, "", "a signal"), fault.Unavailable, "install Go", "ask Go")
 	case "bare-usage":
 		return fault.New(fault.Usage, "", "not so")
 	case "code":
@@ -133,6 +135,9 @@ func TestHint(t *testing.T) {
 		if _, _, stderr := run(t, nil, "fail", kind); !strings.Contains(stderr, "  fix        "+want) {
 			t.Errorf("%s: %q has no hint %q", kind, stderr, want)
 		}
+	}
+	if code, _, stderr := run(t, nil, "fail", "interrupted"); code != 130 || strings.Contains(stderr, "fix") {
+		t.Errorf("interrupted: exit code %d, %q", code, stderr)
 	}
 }
 

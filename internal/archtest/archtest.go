@@ -34,7 +34,6 @@ const (
 	frame      room = "frame" // config, lifecycle, pipeline, doorgen
 	app        room = "app"
 	door       room = "door"
-	binary     room = "binary"
 	joined     room = "joined door" // actions/ultrafast, the root package
 	outside    room = "outside"     // images, bench, examples, archtest, tools
 )
