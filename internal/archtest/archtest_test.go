@@ -1,7 +1,11 @@
 package archtest_test
 
 import (
+	"io/fs"
 	"os"
+	"path"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -101,6 +105,32 @@ func TestRules(t *testing.T) {
 				t.Errorf("broken: %q, want one with %q", broken, c.want)
 			}
 		})
+	}
+}
+
+// TestLayout: the README's table of folders names every folder that holds code.
+func TestLayout(t *testing.T) {
+	t.Parallel()
+	root := os.DirFS("../..")
+	readme, err := fs.ReadFile(root, "README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, layout, _ := strings.Cut(string(readme), "\n## Layout\n")
+	for _, parent := range []string{".", "internal"} {
+		entries, err := fs.ReadDir(root, parent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !e.IsDir() || strings.HasPrefix(e.Name(), ".") || slices.Contains([]string{"build", "internal"}, e.Name()) {
+				continue
+			}
+			named := regexp.MustCompile("`(internal/)?" + regexp.QuoteMeta(e.Name()) + "/?`")
+			if !named.MatchString(layout) {
+				t.Errorf("the README's layout does not name %s", path.Join(parent, e.Name()))
+			}
+		}
 	}
 }
 
