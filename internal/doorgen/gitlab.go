@@ -7,6 +7,9 @@ var ownNames = []string{"job", "stage", "image"}
 // on, and reports are where the job's artifacts are.
 var fixed = []string{"state-out", "report-dir"}
 
+// gitlabStore is carried by artifacts; see [Door.gitlabArtifacts].
+const gitlabStore = "layout:.ggen/state"
+
 // Files that the binary leaves on GitLab for later jobs and for the merge request.
 const (
 	dotenvFile  = ".ggen/state.env"
@@ -46,6 +49,10 @@ func (in Input) gitlab() mapping {
 	switch {
 	case in.Name == "project":
 		return gitlabInput(Text, in.describe(), ".", nil) // the artifacts lie below it
+	case in.Name == "store":
+		// Named, and relative to the project: the state of the job before may name the
+		// directory of another runner.
+		return gitlabInput(Text, "State store: layout:DIR below the project, which goes from job to job as an artifact, or oci://host/repository.", gitlabStore, nil)
 	case in.Required:
 		return mapping{{"description", in.describe()}, {"type", "string"}}
 	case in.Kind == Number && !in.List:

@@ -110,12 +110,25 @@ func (p Pipeline) tekton(inputs []Input, of map[string][]Input) []byte {
 		{"metadata", mapping{{"name", "ultrafast"}, {"labels", mapping{{"app.kubernetes.io/part-of", "ultrafast"}}}}},
 		{"spec", mapping{
 			{"description", p.Joined.Description},
-			{"params", tektonParams(inputs, defaults)},
+			{"params", tektonParams(storeRequired(inputs), defaults)},
 			{"workspaces", spaces},
 			{"tasks", tasks},
 			{"results", tektonResults("$(tasks." + before + ".results.state)")},
 		}},
 	}))
+}
+
+// storeRequired returns inputs with a store that must be named: no registry is that of
+// everyone, and a directory in a workspace can be changed by every task.
+func storeRequired(inputs []Input) []Input {
+	inputs = slices.Clone(inputs)
+	for i := range inputs {
+		if inputs[i].Name == "store" {
+			inputs[i].Required = true
+			inputs[i].Help = "State store that all tasks share, oci://host/repository."
+		}
+	}
+	return inputs
 }
 
 // merge adds a workspace once.

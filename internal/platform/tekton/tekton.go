@@ -43,17 +43,22 @@ func (p *Platform) Input(name string) (string, bool) { return p.Lookup.Input(nam
 // of a step travel as JSON (Kubernetes API, terminationMessagePath).
 const maxMessage = 4096
 
+// maxResults is what is left of it for results: Tekton's entrypoint adds entries of its
+// own, when the step began and how it ended, and writes nothing at all if the sum is
+// too much.
+const maxResults = maxMessage - 256
+
 // Output writes a result: the value and nothing else, since Tekton hands a line
 // break at its end on.
 func (p *Platform) Output(name, value string) error {
-	if err := runner.CheckOutput(name, value, maxMessage); err != nil {
+	if err := runner.CheckOutput(name, value, maxResults); err != nil {
 		return err
 	}
 	dir := p.Lookup.Get(ResultsVariable)
 	if dir == "" {
 		return nil
 	}
-	entry, err := json.Marshal(map[string]any{"key": name, "value": value, "type": 1})
+	entry, err := json.Marshal(map[string]any{"key": name, "value": value, "type": 4})
 	if err != nil {
 		return err
 	}
@@ -63,8 +68,8 @@ func (p *Platform) Output(name, value string) error {
 			total += len(",") + size
 		}
 	}
-	if total > maxMessage {
-		return fault.New(fault.Usage, "shorten it, for example by a shorter store path", "output %s: the results of the step would have %d bytes; at most %d are allowed", name, total, maxMessage)
+	if total > maxResults {
+		return fault.New(fault.Usage, "shorten it, for example by a shorter store path", "output %s: the results of the step would have %d bytes; at most %d are allowed", name, total, maxResults)
 	}
 	p.used[name] = len(entry)
 	return fault.Wrap(runner.WriteFile(filepath.Join(dir, name), value), fault.Unavailable, "", "output "+name)

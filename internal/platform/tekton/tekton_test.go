@@ -30,7 +30,7 @@ func TestOutput(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(dir, "state")); err != nil || string(got) != ref {
 		t.Errorf("%v %q: no line break may follow the value", err, got)
 	}
-	for what, value := range map[string]string{"new line": "a\nb", "end of line": "a\n", "invalid UTF-8": "\xff", "long": strings.Repeat("x", 4097)} {
+	for what, value := range map[string]string{"new line": "a\nb", "end of line": "a\n", "invalid UTF-8": "\xff", "long": strings.Repeat("x", 3841)} {
 		if err := p.Output("other", value); fault.KindOf(err) != fault.Usage {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -50,7 +50,7 @@ func TestLimitIsShared(t *testing.T) {
 	t.Parallel()
 	p, _ := newPlatform(map[string]string{tekton.ResultsVariable: t.TempDir()})
 	for i, want := range []bool{true, true, false} {
-		if err := p.Output("r"+string(rune('a'+i)), strings.Repeat("x", 1900)); (err == nil) != want {
+		if err := p.Output("r"+string(rune('a'+i)), strings.Repeat("x", 1880)); (err == nil) != want {
 			t.Errorf("result %d: %v", i, err)
 		}
 	}

@@ -22,6 +22,7 @@ type catalog struct {
 	stepActions map[string]*v1beta1.StepAction
 	tasks       map[string]*v1.Task
 	pipelines   map[string]*v1.Pipeline
+	runs        map[string]*v1.PipelineRun
 	// files says where an object stands, by kind and name.
 	files map[string]string
 }
@@ -34,7 +35,7 @@ var separator = regexp.MustCompile(`(?m)^---\s*$`)
 func read(ctx context.Context, files []string) (*catalog, []string, error) {
 	c := &catalog{
 		stepActions: map[string]*v1beta1.StepAction{}, tasks: map[string]*v1.Task{}, pipelines: map[string]*v1.Pipeline{},
-		files: map[string]string{},
+		runs: map[string]*v1.PipelineRun{}, files: map[string]string{},
 	}
 	var findings []string
 	for _, file := range files {
@@ -85,6 +86,10 @@ func (c *catalog) add(ctx context.Context, file string, document []byte) error {
 	case "tekton.dev/v1 Pipeline":
 		o := new(v1.Pipeline)
 		defer func() { c.pipelines[o.Name] = o }()
+		made = o
+	case "tekton.dev/v1 PipelineRun":
+		o := new(v1.PipelineRun)
+		defer func() { c.runs[o.Name] = o }()
 		made = o
 	default:
 		return fmt.Errorf("%s %q is no kind of Tekton that is judged here", head.APIVersion, head.Kind)

@@ -23,11 +23,8 @@ import (
 
 // Request names a task of a run of a pipeline.
 type Request struct {
-	Pipeline string            `json:"pipeline"`
-	Task     string            `json:"task"`
-	Params   map[string]string `json:"params"`
-	// Workspaces are those of the pipeline that are bound, to a claim of their own name.
-	Workspaces []string `json:"workspaces"`
+	Run  string `json:"run"`
+	Task string `json:"task"`
 	// Results are those of the tasks that have ended, by task and name.
 	Results map[string]map[string]string `json:"results"`
 }
@@ -80,7 +77,7 @@ func (c *catalog) build(ctx context.Context, spec *v1.TaskSpec, tr *v1.TaskRun) 
 		return nil, err
 	}
 	spec = tasks.ApplyCredentialsPath(spec, pipeline.CredsDir)
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: namespace}}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: tr.Spec.ServiceAccountName, Namespace: namespace}}
 	kube := kubefake.NewSimpleClientset(account)
 	builder := pod.Builder{Images: images, KubeClient: kube}
 	if err := commands(spec); err != nil {
@@ -118,6 +115,8 @@ func (c *catalog) start(ctx context.Context, r Request) (*v1.TaskSpec, *v1.TaskR
 	}
 	task := c.tasks[t.PipelineTask.TaskRef.Name]
 	tr := taskRun(task, t.PipelineTask.Params, bindings)
+	of := run.GetTaskRunSpec(t.PipelineTask.Name)
+	tr.Spec.PodTemplate, tr.Spec.ServiceAccountName = of.PodTemplate, of.ServiceAccountName
 	spec, err := c.resolve(ctx, task, tr)
 	if err != nil {
 		return nil, nil, err
@@ -131,18 +130,16 @@ func (c *catalog) start(ctx context.Context, r Request) (*v1.TaskSpec, *v1.TaskR
 // pipelineTask returns the task with the parameters of the run and the results of the
 // tasks before put in.
 func (c *catalog) pipelineTask(ctx context.Context, r Request) (*pipelines.ResolvedPipelineTask, *v1.PipelineRun, error) {
-	p, ok := c.pipelines[r.Pipeline]
+	run, ok := c.runs[r.Run]
 	if !ok {
-		return nil, nil, fmt.Errorf("there is no Pipeline %q", r.Pipeline)
+		return nil, nil, fmt.Errorf("there is no PipelineRun %q", r.Run)
 	}
-	run := &v1.PipelineRun{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: namespace}}
-	for _, name := range slices.Sorted(maps.Keys(r.Params)) {
-		run.Spec.Params = append(run.Spec.Params, v1.Param{Name: name, Value: *v1.NewStructuredValues(r.Params[name])})
+	if run.Spec.PipelineRef == nil {
+		return nil, nil, fmt.Errorf("PipelineRun %q refers to no Pipeline", r.Run)
 	}
-	for _, name := range r.Workspaces {
-		run.Spec.Workspaces = append(run.Spec.Workspaces, v1.WorkspaceBinding{
-			Name: name, PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name},
-		})
+	p, ok := c.pipelines[run.Spec.PipelineRef.Name]
+	if !ok {
+		return nil, nil, fmt.Errorf("there is no Pipeline %q", run.Spec.PipelineRef.Name)
 	}
 	if err := errors.Join(requiredParams(p, run), pipelines.ValidateWorkspaceBindings(&p.Spec, run)); err != nil {
 		return nil, nil, err

@@ -36,7 +36,39 @@ func (c *catalog) references(ctx context.Context) []string {
 	for _, name := range slices.Sorted(maps.Keys(c.pipelines)) {
 		found("Pipeline", name, c.checkPipeline(ctx, c.pipelines[name]))
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.runs)) {
+		found("PipelineRun", name, c.checkRun(ctx, c.runs[name]))
+	}
 	return findings
+}
+
+// checkRun makes the Pod of every task of a run, as if every task had the results
+// that it declares.
+func (c *catalog) checkRun(ctx context.Context, run *v1.PipelineRun) error {
+	if run.Spec.PipelineRef == nil || c.pipelines[run.Spec.PipelineRef.Name] == nil {
+		return errors.New("the Pipeline that it refers to is not among the files")
+	}
+	list := c.pipelines[run.Spec.PipelineRef.Name].Spec.Tasks
+	state, err := c.state(list)
+	if err != nil {
+		return err
+	}
+	request := Request{Run: run.Name, Results: map[string]map[string]string{}}
+	for _, t := range state {
+		given := map[string]string{}
+		for _, r := range t.ResolvedTask.TaskSpec.Results {
+			given[r.Name] = "given"
+		}
+		request.Results[t.PipelineTask.Name] = given
+	}
+	var errs []error
+	for _, t := range list {
+		request.Task = t.Name
+		if _, err := c.pod(ctx, request); err != nil {
+			errs = append(errs, fmt.Errorf("task %s: %w", t.Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // checkTask makes the Pod of a task that is given what it has no default for. Tekton

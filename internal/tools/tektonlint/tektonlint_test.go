@@ -91,19 +91,44 @@ func answer(t *testing.T, verb string, v any) (out string, code int) {
 		t.Fatal(err)
 	}
 	var text bytes.Buffer
-	code, err = run(t.Context(), append([]string{verb}, doors(t)...), bytes.NewReader(in), &text)
+	code, err = run(t.Context(), append([]string{verb, runFile(t, runText)}, doors(t)...), bytes.NewReader(in), &text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return text.String(), code
 }
 
-func request() Request {
-	return Request{
-		Pipeline: "ultrafast", Task: "generate", Params: map[string]string{"project": "orders", "store": "oci://host/repository"},
-		Workspaces: []string{"source", "trust", "keys"},
-		Results:    map[string]map[string]string{"market": {"state": "oci://host/repository@sha256:1"}},
+const runText = `
+apiVersion: tekton.dev/v1
+kind: PipelineRun
+metadata:
+  name: orders
+spec:
+  pipelineRef: {name: ultrafast}
+  params:
+    - {name: project, value: orders}
+    - {name: store, value: "oci://host/repository"}
+  taskRunTemplate:
+    serviceAccountName: ultrafast
+    podTemplate:
+      securityContext: {fsGroup: 65532}
+  workspaces:
+    - {name: source, persistentVolumeClaim: {claimName: orders}}
+    - {name: keys, secret: {secretName: keys}}
+    - {name: trust, configMap: {name: trust}}
+`
+
+func runFile(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "run.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
+	return name
+}
+
+func request() Request {
+	return Request{Run: "orders", Task: "generate", Results: map[string]map[string]string{"market": {"state": "oci://host/repository@sha256:1"}}}
 }
 
 func TestPod(t *testing.T) {
@@ -112,27 +137,45 @@ func TestPod(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, out)
 	}
-	for _, want := range []string{`"value": "/workspace/source/orders"`, `"value": "oci://host/repository@sha256:1"`, `"/tekton/bin/entrypoint"`, `"runAsUser": 65532`} {
+	for _, want := range []string{
+		`"value": "/workspace/source/orders"`, `"value": "oci://host/repository@sha256:1"`, `"/tekton/bin/entrypoint"`,
+		`"runAsUser": 65532`, `"fsGroup": 65532`, `"serviceAccountName": "ultrafast"`, `"claimName": "orders"`,
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %s in\n%s", want, out)
 		}
 	}
 	for why, change := range map[string]func(*Request){
-		"could not find":             func(r *Request) { r.Task = "deploy"; r.Results = nil },
-		"was not finished":           func(r *Request) { r.Results = nil },
-		`no parameter "colour"`:      func(r *Request) { r.Params["colour"] = "red" },
-		"workspace":                  func(r *Request) { r.Workspaces = nil },
-		`no task "bake"`:             func(r *Request) { r.Task = "bake" },
-		`there is no Pipeline "pie"`: func(r *Request) { r.Pipeline = "pie" },
+		"was not finished":              func(r *Request) { r.Results = nil },
+		`could not find result`:         func(r *Request) { r.Results["market"] = map[string]string{"stat": "x"} },
+		`no task "bake"`:                func(r *Request) { r.Task = "bake" },
+		`there is no PipelineRun "pie"`: func(r *Request) { r.Run = "pie" },
 	} {
 		r := request()
 		change(&r)
-		out, code := answer(t, "pod", r)
-		if code != 1 {
-			t.Errorf("%s: exit code %d\n%s", why, code, out)
+		if out, code := answer(t, "pod", r); code != 1 || !strings.Contains(strings.ToLower(out), strings.ToLower(why)) {
+			t.Errorf("exit code %d, want 1 and %q in %s", code, why, out)
 		}
-		if why != "could not find" && !strings.Contains(out, why) {
-			t.Errorf("no %q in %s", why, out)
+	}
+}
+
+func TestRuns(t *testing.T) {
+	t.Parallel()
+	for why, edit := range map[string][2]string{
+		"":                            {"name: orders}", "name: orders}"},
+		`no parameter "colour"`:       {"name: project, value: orders", "name: colour, value: red"},
+		`"store" is not given`:        {`    - {name: store, value: "oci://host/repository"}` + "\n", ""},
+		"workspace":                   {"    - {name: keys, secret: {secretName: keys}}\n", ""},
+		"the Pipeline that it refers": {"pipelineRef: {name: ultrafast}", "pipelineRef: {name: pie}"},
+		"unknown field":               {"pipelineRef", "pipelineReff"},
+	} {
+		if !strings.Contains(runText, edit[0]) && why != "" {
+			t.Fatalf("no %q", edit[0])
+		}
+		text := strings.Replace(runText, edit[0], edit[1], 1)
+		findings, code := lint(t, append([]string{runFile(t, text)}, doors(t)...))
+		if (code != 0) != (why != "") || !strings.Contains(findings, why) {
+			t.Errorf("exit code %d, want %q in\n%s", code, why, findings)
 		}
 	}
 }
