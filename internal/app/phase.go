@@ -46,7 +46,11 @@ func (a *App) OpenChain(ctx context.Context, base string) (*Chain, error) {
 	if url == "" {
 		url = "layout:" + filepath.Join(".ggen", "state")
 	}
-	s, err := store.Open(ctx, url, base, store.WithCredentials(registryCredentials(a.Lookup)))
+	options := []store.Option{store.WithCredentials(registryCredentials(a.Lookup))}
+	if ref.Head != "" {
+		options = append(options, store.Existing())
+	}
+	s, err := store.Open(ctx, url, base, options...)
 	if err != nil {
 		return nil, err
 	}

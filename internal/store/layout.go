@@ -22,11 +22,14 @@ type layout struct{ files }
 
 const maxIndex = 64 << 20 // bytes of index.json
 
-func openLayout(dir string) (*layout, error) {
+func openLayout(dir string, existing bool) (*layout, error) {
 	l := &layout{files{
 		dir: dir, what: "state store " + dir,
 		hint: "check that the directory is readable and writable and the disk not full, or name another store with --store",
 	}}
+	if _, err := os.Stat(l.path("oci-layout")); existing && errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.Unavailable, "name the store into which the phase before wrote, and pass on all of it", "there is no state store in %s", dir)
+	}
 	if err := l.prepare(); err != nil {
 		return nil, err
 	}

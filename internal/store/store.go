@@ -88,13 +88,21 @@ type Credentials func(registry string) (user, password string, ok bool)
 // Option changes how [Open] opens a store.
 type Option func(*options)
 
-type options struct{ credentials Credentials }
+type options struct {
+	credentials Credentials
+	existing    bool
+}
+
+// Existing refuses a directory that holds no store, instead of making one there: for
+// whoever reads a state that another phase wrote.
+func Existing() Option { return func(o *options) { o.existing = true } }
 
 // WithCredentials hands in credentials for registries. Without it, and for
 // registries that f has none for, those of Docker's configuration file are used.
 func WithCredentials(f Credentials) Option { return func(o *options) { o.credentials = f } }
 
-// Open returns the store named by url, making it if it does not exist. A relative
+// Open returns the store named by url, making it if it does not exist and [Existing]
+// does not forbid it. A relative
 // directory is taken from base. The caller closes the store.
 func Open(ctx context.Context, url, base string, opts ...Option) (*Store, error) {
 	var o options
@@ -107,7 +115,7 @@ func Open(ctx context.Context, url, base string, opts ...Option) (*Store, error)
 		if !filepath.IsAbs(dir) {
 			dir = filepath.Join(base, dir)
 		}
-		m, err = openLayout(filepath.Clean(dir))
+		m, err = openLayout(filepath.Clean(dir), o.existing)
 	} else if repository, ok := strings.CutPrefix(url, registryScheme); ok && repository != "" {
 		m, err = openRegistry(ctx, repository, oci.Credentials(o.credentials))
 	} else {
