@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/ultrafast-ci/ultrafast/internal/pipeline"
+	"github.com/ultrafast-ci/ultrafast/internal/platform"
 	"github.com/ultrafast-ci/ultrafast/internal/report"
 	"github.com/ultrafast-ci/ultrafast/internal/store"
 	"github.com/ultrafast-ci/ultrafast/internal/terminal"
@@ -120,10 +121,19 @@ func (a *App) NewRunner(store pipeline.Store) (*pipeline.Runner, error) {
 		return nil, err
 	}
 	return &pipeline.Runner{
-		Store: store, Version: Version(), Code: code, Scope: a.Platform.Name(),
+		Store: store, Version: Version(), Code: code, Scope: scope(a.Platform),
 		Producer: state.Producer{Platform: a.Platform.Name()},
 		NoCache:  a.NoCache, Observer: observer{a, new(func())}, Now: a.Now, Log: a.Log,
 	}, nil
+}
+
+// scope names the runs that may reuse each other's results: those of one system, and
+// among them a protected branch never reads what a pull request wrote.
+func scope(p platform.Platform) string {
+	if p.Protected() {
+		return p.Name() + " protected"
+	}
+	return p.Name()
 }
 
 // handOn passes the state reference to whoever comes next.

@@ -48,6 +48,11 @@ type Platform interface {
 	// "a pull request from a fork"; empty where it may have got them.
 	NoSecrets() string
 
+	// Protected reports whether the system vouches for the code of this run: a
+	// branch or tag on which not everybody may write. Such a run reuses no result of
+	// one that is not.
+	Protected() bool
+
 	// Output hands a value to later jobs. A value with a line break, another
 	// control character or invalid UTF-8 is refused on every platform, since
 	// some cannot carry it. A file that cannot be written is an error of kind

@@ -3,6 +3,7 @@ package platform_test
 import (
 	"bytes"
 	"io"
+	"maps"
 	"testing"
 	"time"
 
@@ -41,6 +42,36 @@ func TestDetect(t *testing.T) {
 	p, err := detect(map[string]string{platform.Variable: "githbu"}, nil)
 	if p == nil || fault.KindOf(err) != fault.Usage || fault.HintOf(err) != `did you mean "github"?` {
 		t.Errorf("%v %v", p, err)
+	}
+}
+
+func TestProtected(t *testing.T) {
+	t.Parallel()
+	github, gitlab := map[string]string{"GITHUB_ACTIONS": "true", "GITHUB_REF_PROTECTED": "true"}, map[string]string{"GITLAB_CI": "true", "CI_COMMIT_REF_PROTECTED": "true"}
+	with := func(env map[string]string, name, value string) map[string]string {
+		env = maps.Clone(env)
+		env[name] = value
+		return env
+	}
+	for _, c := range []struct {
+		env  map[string]string
+		want bool
+	}{
+		{with(github, "GITHUB_EVENT_NAME", "push"), true},
+		{with(github, "GITHUB_REF_PROTECTED", "false"), false},
+		{with(github, "GITHUB_EVENT_NAME", "pull_request"), false},
+		{with(github, "GITHUB_EVENT_NAME", "pull_request_target"), false},
+		{with(github, "GITHUB_EVENT_NAME", "workflow_run"), false},
+		{gitlab, true},
+		{with(gitlab, "CI_COMMIT_REF_PROTECTED", "false"), false},
+		{with(gitlab, "CI_MERGE_REQUEST_IID", "7"), false},
+		{map[string]string{"GITHUB_REF_PROTECTED": "true"}, false},
+		{map[string]string{platform.Variable: "tekton"}, false},
+	} {
+		p, err := detect(c.env, nil)
+		if err != nil || p.Protected() != c.want {
+			t.Errorf("%v: protected %t (%v), want %t", c.env, p.Protected(), err, c.want)
+		}
 	}
 }
 

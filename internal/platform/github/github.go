@@ -184,6 +184,13 @@ func (p *Platform) Summary(markdown string) error {
 // maxEvent bounds the event that is read, in bytes.
 const maxEvent = 32 << 20
 
+// Protected goes by the rules for the ref, save where an event runs it for somebody
+// else's code.
+func (p *Platform) Protected() bool {
+	event := p.Lookup.Get("GITHUB_EVENT_NAME")
+	return p.Lookup.Get("GITHUB_REF_PROTECTED") == "true" && !strings.HasPrefix(event, "pull_request") && event != "workflow_run"
+}
+
 // NoSecrets tells of pull requests from forks and of Dependabot's: both get no secrets.
 func (p *Platform) NoSecrets() string {
 	if p.Lookup.Get("GITHUB_EVENT_NAME") != "pull_request" {

@@ -117,6 +117,11 @@ func plain(s string) string {
 	}, s)
 }
 
+// Protected goes by the rules for the ref; a merge request is never one.
+func (p *Platform) Protected() bool {
+	return p.Lookup.Get("CI_COMMIT_REF_PROTECTED") == "true" && p.Lookup.Get("CI_MERGE_REQUEST_IID") == ""
+}
+
 // NoSecrets tells of merge requests from forks, which get no protected variables.
 func (p *Platform) NoSecrets() string {
 	source, target := p.Lookup.Get("CI_MERGE_REQUEST_SOURCE_PROJECT_PATH"), p.Lookup.Get("CI_MERGE_REQUEST_PROJECT_PATH")

@@ -114,3 +114,6 @@ func (*Base) Debug() bool { return false }
 
 // NoSecrets is empty: secrets are where the caller put them.
 func (*Base) NoSecrets() string { return "" }
+
+// Protected is false: nobody vouches.
+func (*Base) Protected() bool { return false }
