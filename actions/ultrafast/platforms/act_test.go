@@ -1,7 +1,9 @@
 package platforms
 
 import (
+	"archive/zip"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,10 +20,10 @@ type act struct {
 	workspace, shared string
 	// replaced maps "owner/repository@ref" to directories that stand for them.
 	replaced map[string]string
-	// image is the runner's; empty for this host.
-	image string
-	env   []string
-	args  []string
+	// image is the runner's; empty for this host. options are more arguments of
+	// docker run for jobs and container actions.
+	image, options string
+	env, args      []string
 }
 
 const actVersion = "v0.2.89"
@@ -48,12 +50,13 @@ func read(t testing.TB, name string) string {
 // run runs an event and returns the log.
 func (a *act) run(t *testing.T, event string, args ...string) (log string, err error) {
 	t.Helper()
-	// Host mode: the directory with the command files must be seen by containers under
-	// the path that they are told; and they must reach loopback.
-	options := fmt.Sprintf("-v %s:%s --network host", a.shared, a.shared)
-	runner := "-self-hosted"
+	// On the host, containers must see the command files under the path that they are
+	// told; and they must reach loopback.
+	runner, options := "-self-hosted", fmt.Sprintf("-v %s:%s --network host", a.shared, a.shared)
 	if a.image != "" {
-		runner, options = a.image, fmt.Sprintf("-v %s:%s", a.shared, a.shared)
+		// An image has its own /tmp, which is what act calls the runner's temporary
+		// directory, and does not share with container actions as GitHub does.
+		runner, options = a.image, fmt.Sprintf("-v %s:%s -v %s:/tmp %s", a.shared, a.shared, filepath.Join(a.shared, "tmp"), a.options)
 	}
 	all := []string{
 		a.program, event, "-P", "ubuntu-latest=" + runner, "--pull=false", "--rm", "--action-cache-path", filepath.Join(a.shared, "act"),
@@ -130,5 +133,89 @@ func TestActHost(t *testing.T) {
 			}
 		}
 		a.nothingLeft(t)
+	}
+}
+
+// TestActArtifacts runs it with the default store: each job hands it to the next as an
+// artifact.
+func TestActArtifacts(t *testing.T) {
+	on(t, actHost)
+	if !full() {
+		t.Skip("the short form shares a store")
+	}
+	a := released(t, func(*act) string { return "" })
+	a.serveArtifacts(t)
+	a.must(t, "push")
+	a.compareArtifacts(t)
+}
+
+// compareArtifacts compares the claims of the store that the last job has uploaded.
+func (a *act) compareArtifacts(t *testing.T) {
+	t.Helper()
+	_, digest, ok := strings.Cut(strings.TrimSpace(read(t, a.report())), "@")
+	if !ok {
+		t.Fatalf("the state is %q", read(t, a.report()))
+	}
+	compareClaims(t, "layout:"+a.artifact(t, "ultrafast-state-deploy")+"@"+digest)
+	a.nothingLeft(t)
+}
+
+// serveArtifacts has act serve artifacts below the shared directory.
+func (a *act) serveArtifacts(t *testing.T) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(freeAddress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.args = append(a.args, "--artifact-server-path", filepath.Join(a.shared, "artifacts"), "--artifact-server-addr", host, "--artifact-server-port", port)
+}
+
+// artifact extracts an artifact of the run and returns the directory.
+func (a *act) artifact(t *testing.T, name string) string {
+	t.Helper()
+	z, err := zip.OpenReader(filepath.Join(a.shared, "artifacts", "1", name, name+".zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	dir := filepath.Join(t.TempDir(), name)
+	if err := os.CopyFS(dir, z); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestActImage runs it in the image of a runner, where a job is a container and a
+// container action is another.
+func TestActImage(t *testing.T) {
+	on(t, actImage)
+	a := released(t, func(*act) string { return "" })
+	a.inImage(t)
+	a.serveArtifacts(t)
+	a.must(t, "push")
+	a.compareArtifacts(t)
+}
+
+// inImage has jobs run in the runner's image, with the toolchain and the caches of
+// this machine. The clean room makes namespaces in a job, which Docker's default filter
+// of system calls forbids: a hosted runner is a machine, not a container.
+func (a *act) inImage(t *testing.T) {
+	t.Helper()
+	a.image = runnerImage(t)
+	user, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	goRoot := goRoot(t)
+	options := []string{"--security-opt", "seccomp=unconfined", "-v", goRoot + ":" + goRoot + ":ro"}
+	for from, to := range map[string]string{
+		goVariable(t, "GOCACHE"): "/root/.cache/go-build", goVariable(t, "GOMODCACHE"): "/root/go/pkg/mod",
+		filepath.Join(user, "ultrafast"): "/root/.cache/ultrafast",
+	} {
+		options = append(options, "-v", from+":"+to)
+	}
+	a.options = strings.Join(options, " ")
+	if err := os.MkdirAll(filepath.Join(a.shared, "tmp"), 0o1777); err != nil {
+		t.Fatal(err)
 	}
 }

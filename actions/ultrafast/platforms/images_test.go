@@ -1,6 +1,7 @@
 package platforms
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -103,8 +104,17 @@ func releaseTree(t *testing.T, byPhase map[string]published) string {
 func copyTree(t testing.TB, dir string) {
 	t.Helper()
 	list := call(t, command{dir: root(), args: []string{"git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"}})
+	seen := map[string]bool{}
 	for name := range strings.SplitSeq(strings.TrimSuffix(list, "\x00"), "\x00") {
 		from, to := filepath.Join(root(), name), filepath.Join(dir, name)
+		if parent := filepath.Dir(from); !seen[parent] {
+			seen[parent] = true
+			// What a test has read is how the go command knows that a cached result is still
+			// good. A new file shows in its directory.
+			if _, err := os.ReadDir(parent); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
 		info, err := os.Lstat(from)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // deleted, and not yet committed
@@ -128,3 +138,50 @@ func copyFile(from, to string, mode os.FileMode) error {
 	}
 	return os.WriteFile(to, content, mode)
 }
+
+// runnerImage returns the tag of an image that stands for a hosted runner: Debian with
+// bash, git and rsync. It holds no Go.
+func runnerImage(t *testing.T) string {
+	t.Helper()
+	const tag = "ultrafast.test/runner:bookworm"
+	imported(t, tag, func() error {
+		archive, err := runnerArchive()
+		if err != nil {
+			return err
+		}
+		_, all, err := command{args: []string{"docker", "import", "--change", `CMD ["bash"]`, archive, tag}}.output(t.Context())
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, all)
+		}
+		return nil
+	})
+	return tag
+}
+
+// debianMirror is named in full: the first source of a machine's apt may be another
+// vendor's.
+func debianMirror() string {
+	if mirror := os.Getenv("DEBIAN_MIRROR"); mirror != "" {
+		return mirror
+	}
+	return "http://deb.debian.org/debian"
+}
+
+// runnerArchive returns the file system of the runner's image, made when it is first
+// asked for.
+var runnerArchive = sync.OnceValues(func() (string, error) {
+	archive := kept("platforms", "runner-bookworm.tar")
+	if _, err := os.Stat(archive); err == nil {
+		return archive, nil
+	}
+	dir := filepath.Join(scratch, "rootfs")
+	for _, args := range [][]string{
+		{"debootstrap", "--variant=minbase", "--include=ca-certificates,git,rsync", "bookworm", dir, debianMirror()},
+		{"tar", "--directory", dir, "--exclude=./var/cache/apt/archives/*.deb", "--create", "--file", archive + ".part", "."},
+	} {
+		if _, all, err := (command{args: args}).output(context.Background()); err != nil {
+			return "", fmt.Errorf("%s: %w\n%s", args[0], err, all[max(0, len(all)-2000):])
+		}
+	}
+	return archive, os.Rename(archive+".part", archive)
+})

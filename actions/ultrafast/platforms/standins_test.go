@@ -66,7 +66,12 @@ func (a *act) standIn(t *testing.T, goRoot string) {
 // goRoot is the toolchain of this machine.
 func goRoot(t testing.TB) string {
 	t.Helper()
-	return strings.TrimSpace(call(t, command{args: []string{"go", "env", "GOROOT"}}))
+	return goVariable(t, "GOROOT")
+}
+
+func goVariable(t testing.TB, name string) string {
+	t.Helper()
+	return strings.TrimSpace(call(t, command{args: []string{"go", "env", name}}))
 }
 
 // native is the platform of images for this machine.
