@@ -9,7 +9,7 @@ BUILD      := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install doors lint test test-platforms demo fuzz bench-start bench-graph clean
+.PHONY: help build install doors lint test test-platforms release-actions demo fuzz bench-start bench-graph clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,17 @@ test: ## everything that CI checks; sets up what it needs and stops what it star
 test-platforms: ## the example through all jobs of act, GitLab and Tekton; installs what that needs
 	@.ci/setup-platforms
 	ULTRAFAST_PLATFORMS=act-host,act-image,gitlab,tekton $(GO) test -count=1 -timeout 60m -v ./actions/ultrafast/platforms
+
+# Built twice, from the work tree and from what is committed, in another directory:
+# the digests are those that anyone gets.
+release-actions: ## write build/release, HEAD with images by digest: make release-actions TAG=v1.2.3
+	@test -n "$(TAG)" || { echo "write make release-actions TAG=v1.2.3" >&2; exit 2; }
+	@images/busybox.sh
+	@rm -rf build/release && mkdir -p build/release/build
+	@git archive HEAD | tar -x -C build/release
+	@cp -R build/busybox build/release/build/
+	$(GO) run ./images --tag $(TAG) --output layout:build/images --actions build/release
+	$(GO) run ./images --tag $(TAG) --source build/release --check build/release
 
 demo: build ## take the example to a running service, twice, under load
 	@$(GO) run ./examples/demo -bin $(BIN) -dir build/demo

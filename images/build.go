@@ -37,8 +37,10 @@ var errNoBusybox = errors.New("busybox is not there; images/busybox.sh brings it
 type builder struct {
 	// source is the root of the module, work an empty directory for what is made.
 	source, work string
-	log          io.Writer
-	layers       map[string]*layer
+	// version is what the programs call themselves; empty for a development version.
+	version string
+	log     io.Writer
+	layers  map[string]*layer
 }
 
 // layer returns the layer called key, made by write when it is first asked for.
@@ -94,7 +96,7 @@ func (b *builder) stack(ctx context.Context, i image, f flavour, arch string) ([
 }
 
 // compile builds the programs of images for an architecture. The result depends on
-// the source and goVersion alone: no path, no version control, no build id, no
+// the source, the version and goVersion alone: no path, no version control, no build id, no
 // setting of the machine.
 func (b *builder) compile(ctx context.Context, images []image, arch string) error {
 	out := filepath.Join(b.work, arch)
@@ -110,8 +112,12 @@ func (b *builder) compile(ctx context.Context, images []image, arch string) erro
 	slices.Sort(programs)
 	programs = slices.Compact(programs)
 	fmt.Fprintf(b.log, "images: compile %d programs for linux/%s\n", len(programs), arch)
+	link := "-ldflags=-s -w -buildid="
+	if b.version != "" {
+		link += " -X github.com/ultrafast-ci/ultrafast/internal/app.released=" + b.version
+	}
 	args := append([]string{
-		"build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags=-s -w -buildid=",
+		"build", "-trimpath", "-buildvcs=false", "-mod=readonly", link,
 		"-o", out + string(filepath.Separator),
 	}, programs...)
 	_, err := b.goCommand(ctx, arch, args...)

@@ -11,8 +11,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -341,6 +343,22 @@ func TestReproducible(t *testing.T) {
 		t.Errorf("%s %v", &results[0], err)
 	}
 	t.Logf("%s", &results[0])
+}
+
+// TestReleasedVersion builds a program for a release, and asks it for its version.
+func TestReleasedVersion(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("compiles a program")
+	}
+	b := &builder{source: root, work: t.TempDir(), version: "v9.8.7-rc.1", log: t.Output()}
+	if err := b.compile(t.Context(), table[:1], runtime.GOARCH); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(filepath.Join(b.work, runtime.GOARCH, table[0].programs[0]), "--version").Output()
+	if err != nil && runtime.GOOS == "linux" || err == nil && string(out) != "ultrafast-market v9.8.7-rc.1\n" {
+		t.Errorf("it says %q, %v", out, err)
+	}
 }
 
 // copySource copies what the programs are made of.

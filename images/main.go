@@ -4,6 +4,8 @@
 //
 //	go run ./images --output layout:build/images
 //	go run ./images --push ghcr.io/ultrafast-ci --tag v1.2.3
+//	go run ./images --actions build/release --tag v1.2.3
+//	go run ./images --check build/release --tag v1.2.3
 //
 // It needs Go and nothing else: no daemon, no base image. Equal source gives equal
 // digests on every machine, so a digest can be written into action.yml before it is
@@ -48,6 +50,7 @@ func main() {
 // command is the command line.
 type command struct {
 	output, push, tag           string
+	actions, check, registry    string
 	phases, flavours, platforms string
 	source                      string
 	json                        bool
@@ -59,7 +62,10 @@ func parse(args []string, stderr io.Writer) (command, error) {
 	flags.SetOutput(stderr)
 	flags.StringVar(&c.output, "output", "", "write an OCI image layout: layout:`DIR`")
 	flags.StringVar(&c.push, "push", "", "push to `host/path`/<name>:<tag>")
-	flags.StringVar(&c.tag, "tag", "main", "tag of the scratch flavour; others add -shell or -go")
+	flags.StringVar(&c.tag, "tag", "main", "tag of the scratch flavour; others add -shell or -go. A version such as v1.2.3 is also what the programs call themselves")
+	flags.StringVar(&c.actions, "actions", "", "write the digests into the actions of the release tree `DIR`")
+	flags.StringVar(&c.check, "check", "", "fail if the actions of the release tree `DIR` name other digests")
+	flags.StringVar(&c.registry, "registry", registry, "`host/path` that a release tree names")
 	flags.StringVar(&c.phases, "phase", "", "only these `phases`, \"all\" for the image with all (default every image)")
 	flags.StringVar(&c.flavours, "flavour", "", "only these: scratch,shell,toolchain (default every one that can be built here)")
 	flags.StringVar(&c.platforms, "platform", "", "only these: linux/amd64,linux/arm64 (default both)")
@@ -98,6 +104,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	b := &builder{source: c.source, work: work, log: stderr}
+	if version.MatchString(c.tag) {
+		b.version = c.tag
+	}
 	images, err := b.build(ctx, chosen, c.flavours != "")
 	if err != nil {
 		return err
@@ -112,7 +121,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			return err
 		}
 	}
+	if err := c.release(images); err != nil {
+		return err
+	}
 	return report(stdout, images, chosen.platforms, c.json)
+}
+
+// release writes or checks a release tree, if the command line names one.
+func (c command) release(images []built) error {
+	r := release{registry: c.registry, tag: c.tag, images: images, partial: c.phases != "" || c.flavours != ""}
+	if c.actions != "" {
+		r.dir = c.actions
+		if err := r.write(); err != nil {
+			return err
+		}
+	}
+	if c.check != "" {
+		r.dir = c.check
+		return r.check()
+	}
+	return nil
 }
 
 func report(w io.Writer, images []built, platforms []string, asJSON bool) error {

@@ -402,9 +402,16 @@ func (a *App) CacheDir() (string, error) {
 	return filepath.Join(dir, "ultrafast"), nil
 }
 
+// released is the version that a release is built with: what is built from a checkout
+// has no module version, and must claim what an installation of the module claims.
+var released string
+
 // Version returns the module version of this program, "(devel)" for one that was
 // built from a work tree.
 func Version() string {
+	if released != "" {
+		return released
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"

@@ -30,12 +30,16 @@ const actVersion = "v0.2.89"
 
 func newAct(t *testing.T) *act {
 	t.Helper()
-	a := &act{
+	return &act{
 		program: goTool(t, "act", "github.com/nektos/act", actVersion), workspace: workspace(t, freeAddress(t)),
 		shared: t.TempDir(), replaced: map[string]string{},
 	}
-	write(t, filepath.Join(a.workspace, ".github", "workflows", "release.yml"), read(t, filepath.Join("testdata", "act", "release.yml")))
-	return a
+}
+
+// workflow puts a workflow of testdata into the workspace.
+func (a *act) workflow(t *testing.T, name string) {
+	t.Helper()
+	write(t, filepath.Join(a.workspace, ".github", "workflows", name+".yml"), read(t, filepath.Join("testdata", "act", name+".yml")))
 }
 
 func read(t testing.TB, name string) string {
@@ -103,7 +107,10 @@ func (a *act) nothingLeft(t *testing.T) {
 func released(t *testing.T, store func(a *act) string) *act {
 	t.Helper()
 	a := newAct(t)
-	a.replaced["ultrafast-ci/ultrafast@main"] = releaseTree(t, images(t, "scratch"))
+	a.workflow(t, "release")
+	// The user's workflow says main; the reusable one of a release names the release.
+	tree := releaseTree(t)
+	a.replaced["ultrafast-ci/ultrafast@main"], a.replaced["ultrafast-ci/ultrafast@test"] = tree, tree
 	a.standIn(t, goRoot(t))
 	k := signingKeys(t)
 	a.env = []string{"SIGNING_KEY=" + read(t, k.signing), "TRUST_ROOT=" + read(t, k.trust)}

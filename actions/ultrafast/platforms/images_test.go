@@ -40,12 +40,13 @@ func images(t *testing.T, flavour string) map[string]published {
 	return byFlavor[flavour]
 }
 
-// publish builds the images of a flavour and pushes them below host/test.
-func publish(t *testing.T, host, flavour string) []published {
+// publish builds the images of a flavour and pushes them below host/test, with more
+// arguments of the program that builds.
+func publish(t *testing.T, host, flavour string, args ...string) []published {
 	t.Helper()
-	out := call(t, command{dir: root(), args: []string{
+	out := call(t, command{dir: root(), args: append([]string{
 		imageBuilder(t), "--json", "--flavour", flavour, "--platform", native, "--push", host + "/test", "--tag", "test",
-	}})
+	}, args...)})
 	var list []published
 	if err := json.Unmarshal([]byte(out), &list); err != nil {
 		t.Fatalf("%v in\n%s", err, out)
@@ -75,27 +76,19 @@ func pull(t *testing.T, list []published) map[string]published {
 	return byPhase
 }
 
-// releaseTree returns a copy of this work tree, as git has it, whose actions name
-// images by digest instead of building the Dockerfile: what a release is.
-func releaseTree(t *testing.T, byPhase map[string]published) string {
+// releaseTree returns a copy of this work tree whose actions name images by digest
+// instead of building the Dockerfile: what a release is. The daemon has the images. It
+// is made once and must not be changed.
+func releaseTree(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "release")
-	copyTree(t, dir)
-	for _, action := range []string{"market", "generate", "validate", "sign", "deploy"} {
-		phase := action
-		if action == "sign" {
-			phase = "validate"
-		}
-		name := filepath.Join(dir, "actions", action, "action.yml")
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		const from = "image: ../../Dockerfile"
-		if !strings.Contains(string(text), from) {
-			t.Fatalf("%s does not say %q", name, from)
-		}
-		write(t, name, strings.Replace(string(text), from, "image: docker://"+byPhase[phase].ref, 1))
+	docker(t)
+	imagesMu.Lock()
+	defer imagesMu.Unlock()
+	dir := filepath.Join(scratch, "release")
+	if byFlavor["release"] == nil {
+		copyTree(t, dir)
+		host := ocitest.New(t).Host
+		byFlavor["release"] = pull(t, publish(t, host, "scratch", "--registry", host+"/test", "--actions", dir))
 	}
 	return dir
 }
