@@ -95,7 +95,7 @@ func (e *emitter) resource(text string) graph.ID {
 // iri returns the number of an IRI, resolved; 0 if that is not well-formed.
 func (e *emitter) iri(text string) graph.ID {
 	iri, err := graph.ResolveIRI(e.opts.Base, text)
-	if err != nil || graph.CheckIRI(iri) != nil {
+	if err != nil || graph.CheckIRI(iri) != nil || strings.Count(iri, "#") > 1 {
 		return 0
 	}
 	return e.dict.Intern(graph.NewIRI(iri))

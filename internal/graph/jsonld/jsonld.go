@@ -1,7 +1,7 @@
 // Package jsonld reads JSON-LD 1.1 with contexts that are part of the document.
 //
 // decode.go reads JSON with places and bounds, budget.go refuses contexts that
-// would blow a document up, piprate/json-gold expands it (JSON-LD 1.1 Processing
+// would blow a document up, definitions.go terms that may not be, piprate/json-gold expands it (JSON-LD 1.1 Processing
 // Algorithms and API, section 5.1), and emit.go makes triples of the expanded form
 // in the order of their properties' names (section 8.1). This package is the only
 // importer of that library.
@@ -49,6 +49,9 @@ func Load(ctx context.Context, r io.Reader, opts Options, b *graph.Builder) erro
 		return err
 	}
 	if err := doc.affordable(); err != nil {
+		return err
+	}
+	if err := doc.define(doc.root); err != nil {
 		return err
 	}
 	expanded, err := doc.expand(ctx)

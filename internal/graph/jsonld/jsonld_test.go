@@ -53,6 +53,8 @@ func TestLoad(t *testing.T) {
 			"<e:o> <e:p> <e:s> .\n<e:o> <e:q> \"1\"^^<xsd:integer> .\n<e:i> <e:p> \"2\"^^<xsd:integer> .\n"},
 		{"json", `{"@context":{"j":{"@id":"http://e/j","@type":"@json"}},"@id":"s","j":{"b":[1.0,1e30,"\u000b\"€"],"a":{"@context":"http://x/"}}}`,
 			"<e:s> <e:j> \"{\\\"a\\\":{\\\"@context\\\":\\\"http://x/\\\"},\\\"b\\\":[1,1e+30,\\\"\\\\u000b\\\\\\\"€\\\"]}\"^^<rdf:JSON> .\n"},
+		{"a reverse that looks like a keyword", `{"@context":{"@vocab":"http://e/","p":{"@reverse":"@p"}},"@id":"s","p":1}`, "<e:s> <e:p> \"1\"^^<xsd:integer> .\n"},
+		{"two fragments", `{"@context":{"@vocab":"http://e/v#"},"@id":"s","#p":1,"p":2}`, "<e:s> <e:v#p> \"2\"^^<xsd:integer> .\n"},
 		{"not well-formed", `{"@id":"http://e/a b","http://e/p":1,"_:p":2,"http://e/q":{"@value":"x","@language":"a b"},"plain":3}`, ""},
 		{"empty", `{}`, ""}, {"a text", `"http://e/x"`, ""}, {"mark", "\ufeff[]", ""},
 	} {
@@ -123,6 +125,11 @@ func TestErrors(t *testing.T) {
 		{`{"http://e/p":1e999}`, "beyond the range", false},
 		{`{"@context":{"@protected":1,"a":"http://e/a"}}`, "is not JSON-LD", false}, // the library panics
 		{`{"@context":{"a":"b:x","b":"a:x"},"a":1}`, "f: cyclic", false},
+		{`{"@context":{"":{"@id":"http://e/"}}}`, "f: invalid term definition", false},
+		{`{"@context":[{"a":{"@id":"http://e/a","@context":{"":"http://e/"}}}]}`, "f: invalid term definition", false},
+		{`{"@context":{"@context":{"p":"http://e/p"}},"p":1}`, "f: keyword redefinition", false},
+		{`{"@context":{"g":{"@id":"http://e/g","@container":"@graph","@context":null}},"g":{}}`, `the term "g" has a container and a context that starts anew`, false},
+		{`{"@context":{"@type":{}}}`, "f: keyword redefinition", false},
 		{`{"@context":{"n":{"@id":"@nest","@context":{}}},"n":{}}`, `the term "n" for @nest has a context of its own`, false},
 	} {
 		if strings.HasSuffix(test.text, "xxx") {

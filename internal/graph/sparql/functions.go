@@ -228,7 +228,7 @@ func datatype(_ *execution, a []value) (value, bool) {
 	return value{kind: kindIRI, text: a[0].datatype()}, a[0].literal()
 }
 
-// langMatches is LANGMATCHES (section 17.4.3.14; RFC 4647, section 3.3.1).
+// langMatches is LANGMATCHES (section 17.4.3.13; RFC 4647, section 3.3.1).
 func langMatches(_ *execution, a []value) (value, bool) {
 	if a[0].kind != kindString || a[1].kind != kindString {
 		return value{}, false

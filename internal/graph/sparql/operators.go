@@ -25,7 +25,7 @@ func Compare(a, b graph.Term) (order int, ok bool) {
 func IllTyped(t graph.Term) bool { return valueOf(t, 0).ill }
 
 // LangMatches tells whether a language tag is within a basic range (section
-// 17.4.3.14; RFC 4647, section 3.3.1).
+// 17.4.3.13; RFC 4647, section 3.3.1).
 func LangMatches(tag, pattern string) bool {
 	tag, pattern = strings.ToLower(tag), strings.ToLower(pattern)
 	if pattern == "*" {
