@@ -196,9 +196,10 @@ func (l *layout) readIndex() (*imageIndex, error) {
 }
 
 // replace writes b to path so that a reader, or a run after a crash, sees the old
-// content or the new one and nothing else.
+// content or the new one and nothing else. What a killed writer leaves is in the
+// directory for such, which [files.prepare] tidies.
 func replace(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	f, err := os.CreateTemp(filepath.Join(filepath.Dir(path), "tmp"), filepath.Base(path)+"-*")
 	if err != nil {
 		return err
 	}

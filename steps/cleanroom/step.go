@@ -159,7 +159,7 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 	if err != nil {
 		return state.Result{}, err
 	}
-	sandbox.Collect(ctx, s.Backend, s.Log)
+	sandbox.Collect(ctx, s.Backend, s.TempDir, s.Log)
 	tool, err := s.Toolchain(ctx)
 	if err != nil {
 		return state.Result{}, err

@@ -484,6 +484,33 @@ func (refusing) Create(context.Context, sandbox.EnvironmentSpec) (sandbox.Enviro
 	return nil, fault.New(fault.Unavailable, "", "the kernel refuses")
 }
 
+// The working directory of a run that was killed goes with its environment, of
+// whichever phase it was; nothing else does.
+func TestCollectsWorkingDirectories(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.step.Backend = collecting{l.back, []string{"cleanroom-1", "validate-2", "exec-3", "cleanroom-../../keep"}}
+	for _, dir := range []string{"cleanroom-1/src", "validate-2/src", "exec-3", "cleanroom-4"} {
+		if err := os.MkdirAll(filepath.Join(l.temp, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.step.Run(t.Context(), l.state(t, shop), l.blobs); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(l.temp)
+	if err != nil || len(left) != 2 || left[0].Name() != "cleanroom-4" || left[1].Name() != "exec-3" {
+		t.Errorf("left: %v (%v)", left, err)
+	}
+}
+
+type collecting struct {
+	sandbox.Backend
+	removed []string
+}
+
+func (c collecting) GC(context.Context) ([]string, error) { return c.removed, nil }
+
 // A library that cannot be had leaves no environment.
 func TestNoLibrary(t *testing.T) {
 	t.Parallel()

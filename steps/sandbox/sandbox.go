@@ -10,11 +10,15 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -70,14 +74,29 @@ type Collector interface {
 	GC(ctx context.Context) (removed []string, err error)
 }
 
+// WorkPrefixes begin the names of the working directories that phases make, each
+// with the name of the environment that it is for.
+var WorkPrefixes = []string{"cleanroom-", "validate-"}
+
 // Collect has a back end that is a [Collector] remove what runs that were killed left
-// behind, and tells the log. What cannot be removed is no reason not to run.
-func Collect(ctx context.Context, back Backend, log *slog.Logger) {
+// behind, removes the working directories of those runs below temp (empty: the
+// system's), and tells the log. What cannot be removed is no reason not to run.
+func Collect(ctx context.Context, back Backend, temp string, log *slog.Logger) {
 	c, ok := back.(Collector)
 	if !ok {
 		return
 	}
-	if removed, err := c.GC(ctx); err != nil || len(removed) > 0 {
+	removed, err := c.GC(ctx)
+	if temp == "" {
+		temp = os.TempDir()
+	}
+	for _, name := range removed {
+		work := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+		if slices.ContainsFunc(WorkPrefixes, work) && name == filepath.Base(name) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(temp, name)))
+		}
+	}
+	if err != nil || len(removed) > 0 {
 		log.WarnContext(ctx, "environments of killed runs", "removed", removed, "error", err)
 	}
 }

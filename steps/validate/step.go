@@ -151,7 +151,7 @@ func (s Step) judge(ctx context.Context, in state.State, blobs state.Blobs, chec
 	if err := s.check(); err != nil {
 		return state.Result{}, err
 	}
-	sandbox.Collect(ctx, s.Backend, s.Log)
+	sandbox.Collect(ctx, s.Backend, s.TempDir, s.Log)
 	sub, err := newSubject(s, in, blobs)
 	if err != nil {
 		return state.Result{}, err
