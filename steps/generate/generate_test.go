@@ -551,11 +551,14 @@ func FuzzFrontMatter(f *testing.F) {
 	for _, seed := range []string{
 		"---\nto: x\n---\nbody", "---\n---\n", "---\nvars: [1, {a: b}]\nsparql: {q: x}\ndeterminism: {seed: 1}\n---\n", "---", "---\n", "\ufeff---\r\nto: a\r\n---\r\n\r\nx",
 		"---\nrdf: [a, b]\nrdf_inline: x\nprefixes: {a: b}\nforce: 'true'\nfor_each: q\n---\nx", "no front matter", "---\nto: |\n  ---\n---\n",
+		"---\nto: a\nafter: x\nat_line: 3\nskip_if: '['\nfrom: g.ttl\nbackup: true\n---\n", "---\nfreeze_policy: checksum\nsparql: {vars: [{name: x, query: q}], matrix: {query: q, bind: {a: b}}}\n---\n{% startfreeze id=\"x\" %}{% endfreeze %}",
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, source string) {
-		_, _, _ = one(t, source, nil) // must return, whatever it says
+		_, _, _ = one(t, source, func(s *Step) { // both must return, whatever they say
+			_, _ = s.Lint(t.Context(), nil, newMemory(), []string{s.Units[0].Template})
+		})
 	})
 }
 

@@ -40,7 +40,8 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 		return nil, err
 	}
 	outputs := make([]made, len(jobs))
-	var mu sync.Mutex // of Progress
+	var mu sync.Mutex // of Progress and done
+	done := 0
 	err = inParallel(ctx, s.Options.Workers, len(jobs), func(ctx context.Context, i int) error {
 		var err error
 		if outputs[i], err = jobs[i].run(ctx); err != nil {
@@ -48,7 +49,9 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		s.progress("%s: %s", jobs[i].template.name, files(len(outputs[i].files)+len(outputs[i].edits)))
+		if done++; len(jobs) <= maxProgress || done*maxProgress/len(jobs) != (done-1)*maxProgress/len(jobs) {
+			s.progress("%s %d/%d %s: %s", bar(done, len(jobs)), done, len(jobs), jobs[i].template.name, files(len(outputs[i].files)+len(outputs[i].edits)))
+		}
 		return nil
 	})
 	if err != nil {
@@ -62,6 +65,16 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 		plan.Findings = append(plan.Findings, j.findings...)
 	}
 	return plan, plan.finish()
+}
+
+// maxProgress is the most progress messages of a run.
+const maxProgress = 20
+
+// bar draws how much of n is done.
+func bar(done, n int) string {
+	const width = 10
+	full := done * width / n
+	return "[" + strings.Repeat("#", full) + strings.Repeat("-", width-full) + "]"
 }
 
 // made is what one template gives.

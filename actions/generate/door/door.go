@@ -24,8 +24,12 @@ type CLI struct {
 // Commands are the verbs of the phase.
 type Commands struct {
 	Template Template `cmd:"" help:"Render templates into a source tree."`
+	Batch    Batch    `cmd:"" help:"Render several templates with shared variables, all or none."`
 	List     List     `cmd:"" help:"List the templates of the packages in the chain."`
 	Show     Show     `cmd:"" help:"Show what a template writes, reads and needs."`
+	Lint     Lint     `cmd:"" help:"Look for mistakes in templates, without rendering."`
+	New      Create   `cmd:"" help:"Make a template to start from."`
+	Verify   Verify   `cmd:"" help:"Render twice under different circumstances and compare."`
 	Query    Query    `cmd:"" help:"Run a SPARQL query over graph files."`
 	Shapes   Shapes   `cmd:"" help:"Check graph files against SHACL shapes."`
 	Render   Render   `cmd:"" help:"Render the body of one template file, nothing else."`
@@ -91,6 +95,7 @@ func (t *Template) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
+	step.Progress = a.ProgressOf(phase.Generate)
 	if err := ask(ctx, a, chain, step); err != nil {
 		return err
 	}

@@ -1,0 +1,114 @@
+package generate
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+)
+
+// starters are the templates that [NewTemplate] makes, by kind.
+var starters = map[string]string{
+	"file": `---
+to: NAME.txt
+vars:
+  title: NAME
+---
+{{ title }}
+`,
+	"graph": `---
+# One file for every row of the query.
+to: "NAME/{{ name | kebab }}.txt"
+rdf: graphs/NAME.ttl
+prefixes:
+  ex: "http://example.com/ns#"
+sparql:
+  things: SELECT ?name WHERE { ?thing a ex:Thing ; ex:name ?name } ORDER BY ?name
+for_each: things
+---
+{{ name }}
+`,
+	"inject": `---
+to: NAME.txt
+after: "# NAME"
+---
+{{ line }}
+`,
+}
+
+// starterGraphs are the graphs that go with a kind, below graphs.
+var starterGraphs = map[string]string{
+	"graph": `@prefix ex: <http://example.com/ns#> .
+
+ex:first a ex:Thing ; ex:name "First" .
+`,
+}
+
+// Starters are the kinds of templates that [NewTemplate] makes, sorted.
+func Starters() []string {
+	var kinds []string
+	for kind := range starters {
+		kinds = append(kinds, kind)
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
+var templateName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
+
+// NewTemplate writes a template to start from into the folder templates below dir,
+// and what it needs beside it. It returns the paths below dir, and overwrites nothing.
+func NewTemplate(dir, name, kind string) (_ []string, err error) {
+	if !templateName.MatchString(name) {
+		return nil, fault.New(fault.Usage, "use letters, digits, - and _, at most 100", "template name %.120q is not accepted", name)
+	}
+	starter, ok := starters[kind]
+	if !ok {
+		return nil, fault.New(fault.Usage, "the kinds are "+strings.Join(Starters(), ", "), "there is no kind of template %q", clip(kind))
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, unwritable(dir, err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	texts := map[string]string{path.Join(templatesDir, name+templateEnd): starter}
+	if g := starterGraphs[kind]; g != "" {
+		texts[path.Join(templatesDir, "graphs", name+".ttl")] = g
+	}
+	var paths []string
+	for at := range texts {
+		paths = append(paths, at)
+		if _, err := root.Lstat(at); err == nil {
+			return nil, fault.New(fault.Finding, "choose another name, or remove the file", "%s is there already", at)
+		}
+	}
+	slices.Sort(paths)
+	for _, at := range paths {
+		if err := root.MkdirAll(path.Dir(at), 0o755); err != nil {
+			return nil, unwritable(dir, err)
+		}
+		if err := create(root, at, strings.ReplaceAll(texts[at], "NAME", name)); err != nil {
+			return nil, unwritable(dir, err)
+		}
+	}
+	return paths, nil
+}
+
+// create writes a file that was not there.
+func create(root *os.Root, name, content string) error {
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already", name)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(content)
+	return errors.Join(err, f.Close())
+}
