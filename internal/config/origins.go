@@ -116,8 +116,12 @@ func (p *Project) readEnvironment(env Lookup) error {
 	return nil
 }
 
-// fail returns an error about a setting at the place where it was defined.
+// fail returns an error about a setting at the place where it was defined. Without
+// a hint of its own it has the one that always holds.
 func (p *Project) fail(setting, hint, format string, args ...any) error {
+	if hint == "" {
+		hint = "correct the setting there"
+	}
 	from := "default"
 	if s, ok := p.settings[setting]; ok {
 		from = s.String()
