@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/ultrafast-ci/ultrafast/internal/pipeline"
 	"github.com/ultrafast-ci/ultrafast/internal/platform"
@@ -106,12 +108,22 @@ func (a *App) RunSteps(ctx context.Context, chain *Chain, run Run, steps ...pipe
 	if run.Title != "" {
 		a.Terminal.Event("run", "", run.Title+", "+a.Platform.Name())
 	}
+	defer withoutSIGPIPE()()
 	result, reports, err := runner.Run(ctx, chain.State, steps...)
 	chain.State = result
 	if len(result) > 0 {
 		err = errors.Join(err, a.handOn(chain))
 	}
 	return errors.Join(err, a.show(chain, reports, run, err))
+}
+
+// withoutSIGPIPE lets a reader of our output go without ending us in the middle of a
+// phase: whoever pipes progress into head has seen enough, no more. A signal that is
+// caught, unlike one that is ignored, is as usual again in the programs we start.
+func withoutSIGPIPE() (restore func()) {
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGPIPE)
+	return func() { signal.Stop(caught) }
 }
 
 // NewRunner returns what runs phases on a store, as every command does.
