@@ -2,11 +2,10 @@ package door
 
 import (
 	"context"
-	"maps"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
@@ -51,14 +50,14 @@ func (l Limits) limits(project *config.Project) generate.Limits {
 
 // Query runs queries.
 type Query struct {
-	Query  []string          `required:"" type:"existingfile" placeholder:"FILE" help:"SPARQL query; may be repeated: the graphs are loaded once."`
-	Data   []string          `type:"existingfile" placeholder:"FILE" help:"Graph file, .ttl, .nt, .rdf or .jsonld, for the default graph; may be repeated."`
-	Graph  map[string]string `mapsep:"none" placeholder:"IRI=FILE" help:"Graph file for a named graph; may be repeated."`
-	Base   string            `placeholder:"IRI" help:"Base IRI of queries and files. Default: each file's own URL."`
-	Format string            `enum:"json,csv,tsv,table,nt" default:"table" help:"Syntax of the result: ${enum}; a graph is always N-Triples."`
-	Plan   bool              `help:"Print how the queries would be executed."`
-	Check  bool              `help:"Only parse the queries."`
-	Seed   uint64            `help:"Seed of RAND, UUID and STRUUID."`
+	Query  []string `required:"" type:"existingfile" placeholder:"FILE" help:"SPARQL query; may be repeated: the graphs are loaded once."`
+	Data   []string `type:"existingfile" placeholder:"FILE" help:"Graph file, .ttl, .nt, .rdf or .jsonld, for the default graph; may be repeated."`
+	Graph  []string `sep:"none" placeholder:"IRI=FILE" help:"Graph file for a named graph; may be repeated, also for one graph."`
+	Base   string   `placeholder:"IRI" help:"Base IRI of queries and files. Default: each file's own URL."`
+	Format string   `enum:"json,csv,tsv,table,nt" default:"table" help:"Syntax of the result: ${enum}; a graph is always N-Triples."`
+	Plan   bool     `help:"Print how the queries would be executed."`
+	Check  bool     `help:"Only parse the queries."`
+	Seed   uint64   `help:"Seed of RAND, UUID and STRUUID."`
 	Limits
 }
 
@@ -97,12 +96,16 @@ func (q *Query) Run(ctx context.Context, a *app.App) error {
 	if query.Documents, err = documents(a, q.Data, q.Base); err != nil {
 		return err
 	}
-	for _, graph := range slices.Sorted(maps.Keys(q.Graph)) { // the order of loading is that of the rows
-		named, err := documents(a, []string{q.Graph[graph]}, q.Base)
+	for _, graph := range q.Graph {
+		i := strings.LastIndexByte(graph, '=') // an IRI may have one in its query
+		if i <= 0 {
+			return fault.New(fault.Usage, "write --graph IRI=FILE", "--graph %q names no graph and file", graph)
+		}
+		named, err := documents(a, []string{graph[i+1:]}, q.Base)
 		if err != nil {
 			return err
 		}
-		named[0].Graph = graph
+		named[0].Graph = graph[:i]
 		query.Documents = append(query.Documents, named...)
 	}
 	if q.Plan {
