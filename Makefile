@@ -9,7 +9,7 @@ BUILD      := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install doors lint test test-platforms release-actions demo fuzz bench-start bench-graph clean
+.PHONY: help build install doors lint test test-platforms test-hostile release-actions demo fuzz bench-start bench-graph clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: ## everything that CI checks; sets up what it needs and stops what it star
 	elif command -v clang >/dev/null 2>&1; then CGO_ENABLED=1 CC=clang $(GO) test -race -timeout 15m ./... ; \
 	else $(GO) test -timeout 15m ./... ; fi
 	@$(MAKE) --no-print-directory demo
+
+test-hostile: ## hostile values through every flag, file and test name of every verb, on every platform
+	ULTRAFAST_LONG=1 $(GO) test -count=1 -timeout 60m -run Hostile ./actions/ultrafast ./internal/platform/... ./internal/report ./internal/app
 
 test-platforms: ## the example through all jobs of act, GitLab and Tekton; installs what that needs
 	@.ci/setup-platforms

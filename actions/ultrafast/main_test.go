@@ -11,25 +11,13 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
-	deploy "github.com/ultrafast-ci/ultrafast/actions/deploy/door"
-	generate "github.com/ultrafast-ci/ultrafast/actions/generate/door"
-	market "github.com/ultrafast-ci/ultrafast/actions/market/door"
-	"github.com/ultrafast-ci/ultrafast/actions/ultrafast/door"
-	validate "github.com/ultrafast-ci/ultrafast/actions/validate/door"
-
-	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/app/apptest"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
 func TestMain(m *testing.M) {
-	apptest.Main(m, embedded.Reexec, map[string]func() app.Door{
-		"ultrafast": door.New, "ultrafast-market": market.New, "ultrafast-generate": generate.New,
-		"ultrafast-cleanroom-test": cleanroom.New, "ultrafast-validate": validate.New, "ultrafast-deploy": deploy.New,
-		"ggen": named("ggen"), "cleanroom": named("cleanroom"),
-	})
+	apptest.Main(m, embedded.Reexec, doors)
 }
 
 func TestScripts(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -49,61 +48,6 @@ func spoil(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// lines returns a command line for each verb below a struct of commands, by its
-// words, with the flags that it has.
-func lines(t reflect.Type, words string, out map[string][]string) {
-	var flags []string
-	leaf := true
-	for field := range fieldsOf(t) {
-		name := field.Tag.Get("name")
-		if name == "" {
-			name = kebab(field.Name)
-		}
-		_, command := field.Tag.Lookup("cmd")
-		_, argument := field.Tag.Lookup("arg")
-		switch {
-		case command:
-			leaf = false
-			lines(field.Type, words+" "+name, out)
-		case !argument:
-			flags = append(flags, "--"+name)
-		}
-	}
-	if leaf {
-		out[words] = flags
-	}
-}
-
-func fieldsOf(t reflect.Type) func(func(reflect.StructField) bool) {
-	return func(yield func(reflect.StructField) bool) {
-		for _, f := range reflect.VisibleFields(t) {
-			if f.Type == reflect.TypeFor[reference.Globals]() || len(f.Index) > 1 && reflect.TypeFor[reference.Globals]() == t.Field(f.Index[0]).Type {
-				continue
-			}
-			if f.IsExported() && !f.Anonymous && !yield(f) {
-				return
-			}
-		}
-	}
-}
-
-func kebab(name string) string {
-	if strings.ToUpper(name) == name {
-		return strings.ToLower(name)
-	}
-	var b strings.Builder
-	for i, r := range name {
-		if r >= 'A' && r <= 'Z' {
-			if i > 0 {
-				b.WriteByte('-')
-			}
-			r += 'a' - 'A'
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
 // TestReferenceIsWhole: each verb and each flag of the reference's doors is in the
 // script, so that none is there which no test runs.
 func TestReferenceIsWhole(t *testing.T) {
@@ -112,9 +56,7 @@ func TestReferenceIsWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verbs := map[string][]string{}
-	lines(reflect.TypeFor[reference.Ggen](), "ggen", verbs)
-	lines(reflect.TypeFor[reference.Cleanroom](), "cleanroom", verbs)
+	verbs := referenceVerbs()
 	if len(verbs) != 18 {
 		t.Errorf("%d verbs, the reference has 18: %v", len(verbs), verbs)
 	}
@@ -129,8 +71,8 @@ func TestReferenceIsWhole(t *testing.T) {
 			t.Errorf("%s is not in the script", verb)
 		}
 		for _, flag := range flags {
-			if !strings.Contains(strings.Join(at, " "), " "+flag) {
-				t.Errorf("%s %s is not in the script", verb, flag)
+			if !strings.Contains(strings.Join(at, " "), " --"+flag.name) {
+				t.Errorf("%s --%s is not in the script", verb, flag.name)
 			}
 		}
 	}

@@ -219,6 +219,9 @@ func (a *App) parse(door Door) (func(context.Context) error, error) {
 		return nil, err
 	}
 	a.maskAll(parser.Model.Node)
+	if err := checkLengths(a.Args); err != nil {
+		return nil, err
+	}
 	parsed, err := parser.Parse(a.Args)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Usage, fmt.Sprintf("%s --help shows what can be written", commandOf(err, door.Name)), "command line")
@@ -227,6 +230,31 @@ func (a *App) parse(door Door) (func(context.Context) error, error) {
 		parsed.BindTo(ctx, (*context.Context)(nil))
 		return parsed.Run(a)
 	}, nil
+}
+
+// maxValue bounds an argument and a value of a list, in bytes: what is longer belongs
+// into a file. Kong takes quadratic time to divide a list.
+const maxValue = 64 << 10
+
+// checkLengths refuses values that are too long. What comes after "--" is for another
+// program.
+func checkLengths(args []string) error {
+	for i, arg := range args {
+		if arg == "--" {
+			return nil
+		}
+		if err := checkLength(fmt.Sprintf("argument %d", i+1), arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkLength(what, value string) error {
+	if len(value) > maxValue {
+		return fault.New(fault.Usage, "write it into a file, if there is a flag that takes one", "%s has %d bytes; at most %d are read", what, len(value), maxValue)
+	}
+	return nil
 }
 
 // commandOf returns the command up to where parsing stopped.
@@ -245,13 +273,21 @@ func (a *App) resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, erro
 	switch {
 	case !ok:
 		return nil, nil
-	case !strings.ContainsAny(v, "\r\n") || !flag.IsSlice() && !flag.IsMap():
+	case !flag.IsSlice() && !flag.IsMap():
 		return v, nil
+	case !strings.ContainsAny(v, "\r\n"):
+		return v, checkLength("the value", v)
 	}
 	list, pairs := []any{}, map[string]any{}
 	for line := range strings.Lines(v) {
 		if line = strings.TrimSpace(line); line == "" {
 			continue
+		}
+		if len(list) == maxValue {
+			return nil, fault.New(fault.Usage, "", "the value has more than %d lines", maxValue)
+		}
+		if err := checkLength("a line of the value", line); err != nil {
+			return nil, err
 		}
 		list = append(list, line)
 		key, value, found := strings.Cut(line, "=")

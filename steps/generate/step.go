@@ -404,7 +404,11 @@ func addFolder(name string, fsys fs.FS, flat bool, add func(string, state.Digest
 		}
 	}
 	if err := state.Pack(context.Background(), hasher, fsys, skip); err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
+		kind := fault.Unavailable
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+			kind = fault.Finding
+		}
+		return fault.Wrap(err, kind, "name a folder of the project that can be read", "read "+name)
 	}
 	return add(name, hasher.Digest())
 }

@@ -4,8 +4,6 @@ package door
 import (
 	"context"
 	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
@@ -140,7 +138,7 @@ func (p *Plan) Run(ctx context.Context, a *app.App) error {
 	if a.Output == "json" {
 		return a.PrintJSON(preview)
 	}
-	return table(a.Stdout, [][2]string{
+	return table(a, [][2]string{
 		{"environment", preview.Plan.Environment}, {"target", preview.Plan.Target}, {"strategy", preview.Plan.Strategy},
 		{"image", string(preview.Plan.Image)}, {"plan", string(preview.Digest)},
 		{"action", preview.Action}, {"replaces", preview.Replaces}, {"recovers", string(preview.Recovers)},
@@ -173,7 +171,7 @@ func (s *Status) Run(ctx context.Context, a *app.App) error {
 	if status.Interrupted != nil {
 		rows = append(rows, [2]string{"interrupted", fmt.Sprintf("%s at %s; resume would go %s", status.Interrupted.Release, status.Interrupted.State, status.Interrupted.Direction)})
 	}
-	return table(a.Stdout, rows)
+	return table(a, rows)
 }
 
 // History shows what was deployed.
@@ -192,12 +190,11 @@ func (h *History) Run(_ context.Context, a *app.App) error {
 	if a.Output == "json" {
 		return a.PrintJSON(records)
 	}
-	w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TIME\tACTION\tOUTCOME\tRELEASE\tIMAGE\tWHO")
+	rows := [][]any{{"TIME", "ACTION", "OUTCOME", "RELEASE", "IMAGE", "WHO"}}
 	for _, r := range records {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Time.Format(time.RFC3339), r.Action, r.Outcome, r.Release, r.Image.Short(), r.Who)
+		rows = append(rows, []any{r.Time.Format(time.RFC3339), r.Action, r.Outcome, r.Release, r.Image.Short(), r.Who})
 	}
-	return w.Flush()
+	return a.Table(rows...)
 }
 
 // Rollback goes back.
@@ -240,7 +237,7 @@ func outcome(ctx context.Context, a *app.App, o Options, verb func(deploy.Step, 
 		fmt.Fprintln(a.Stdout, "nothing was interrupted")
 		return nil
 	}
-	return table(a.Stdout, [][2]string{{"release", done.Release}, {"outcome", string(done.Outcome)}, {"serving", orNothing(done.Serving)}})
+	return table(a, [][2]string{{"release", done.Release}, {"outcome", string(done.Outcome)}, {"serving", orNothing(done.Serving)}})
 }
 
 // Down stops an environment.
@@ -275,12 +272,13 @@ func orNothing(s string) string {
 	return s
 }
 
-func table(out io.Writer, rows [][2]string) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+// table prints names with values, those without left out.
+func table(a *app.App, rows [][2]string) error {
+	var out [][]any
 	for _, r := range rows {
 		if r[1] != "" {
-			fmt.Fprintf(w, "%s\t%s\n", r[0], r[1])
+			out = append(out, []any{r[0], r[1]})
 		}
 	}
-	return w.Flush()
+	return a.Table(out...)
 }

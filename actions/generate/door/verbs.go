@@ -2,10 +2,8 @@ package door
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/steps/generate"
@@ -59,12 +57,11 @@ func describe(ctx context.Context, a *app.App, packages []string, ask func(*gene
 	if a.Output == "json" {
 		return a.PrintJSON(infos)
 	}
-	w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TEMPLATE\tWRITES\tQUERIES\tNEEDS")
+	rows := [][]any{{"TEMPLATE", "WRITES", "QUERIES", "NEEDS"}}
 	for _, i := range infos {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", i.Reference, i.To, strings.Join(i.Queries, " "), strings.Join(i.Needs, " "))
+		rows = append(rows, []any{i.Reference, i.To, strings.Join(i.Queries, " "), strings.Join(i.Needs, " ")})
 	}
-	return w.Flush()
+	return a.Table(rows...)
 }
 
 // Render renders a body.

@@ -3,10 +3,8 @@ package door
 import (
 	"context"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
@@ -71,12 +69,12 @@ func (s *Search) Run(ctx context.Context, a *app.App) error {
 		_, err := fmt.Fprintf(a.Stdout, "No packages found matching %q\n", text)
 		return err
 	}
-	return table(a.Stdout, "PACKAGE\tVERSION\tQUALITY\tDESCRIPTION", func(w io.Writer) {
-		for _, m := range found {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", m.ID, m.Latest, m.QualityScore, m.Description)
-		}
-		fmt.Fprintf(w, "\n%d of %d packages\n", len(found), len(index.Packages))
-	})
+	rows := [][]any{{"PACKAGE", "VERSION", "QUALITY", "DESCRIPTION"}}
+	for _, m := range found {
+		rows = append(rows, []any{m.ID, m.Latest, m.QualityScore, m.Description})
+	}
+	rows = append(rows, []any{}, []any{fmt.Sprintf("%d of %d packages", len(found), len(index.Packages))})
+	return a.Table(rows...)
 }
 
 // List shows installed packages.
@@ -108,11 +106,11 @@ func (l *List) Run(ctx context.Context, a *app.App) error {
 	if a.Output == "json" {
 		return a.PrintJSON(rows)
 	}
-	return table(a.Stdout, "PACKAGE\tVERSION\tNEWER\tDIGEST", func(w io.Writer) {
-		for _, r := range rows {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.ID, r.Version, r.Update, r.Sum.Short())
-		}
-	})
+	table := [][]any{{"PACKAGE", "VERSION", "NEWER", "DIGEST"}}
+	for _, r := range rows {
+		table = append(table, []any{r.ID, r.Version, r.Update, r.Sum.Short()})
+	}
+	return a.Table(table...)
 }
 
 func withUpdates(rows []market.Installed) []market.Installed {
@@ -144,12 +142,14 @@ func (i *Info) Run(ctx context.Context, a *app.App) error {
 	if a.Output == "json" {
 		return a.PrintJSON(p)
 	}
-	return table(a.Stdout, p.ID+"\t"+p.Description, func(w io.Writer) {
-		fmt.Fprintf(w, "quality\t%d\nlicence\t%s\ntags\t%s\nversions\t%s\n", p.QualityScore, p.License, strings.Join(p.Tags, ", "), strings.Join(p.Versions(), ", "))
-		for _, t := range p.Templates {
-			fmt.Fprintf(w, "template\t%s:%s\t%s\n", p.ID, t.Name, t.Description)
-		}
-	})
+	rows := [][]any{
+		{p.ID, p.Description}, {"quality", p.QualityScore}, {"licence", p.License},
+		{"tags", strings.Join(p.Tags, ", ")}, {"versions", strings.Join(p.Versions(), ", ")},
+	}
+	for _, t := range p.Templates {
+		rows = append(rows, []any{"template", p.ID + ":" + t.Name, t.Description})
+	}
+	return a.Table(rows...)
 }
 
 // Categories counts.
@@ -165,16 +165,9 @@ func (c *Categories) Run(ctx context.Context, a *app.App) error {
 	if a.Output == "json" {
 		return a.PrintJSON(rows)
 	}
-	return table(a.Stdout, "CATEGORY\tPACKAGES", func(w io.Writer) {
-		for _, r := range rows {
-			fmt.Fprintf(w, "%s\t%d\n", r.Name, r.Packages)
-		}
-	})
-}
-
-func table(out io.Writer, header string, rows func(io.Writer)) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, header)
-	rows(w)
-	return w.Flush()
+	table := [][]any{{"CATEGORY", "PACKAGES"}}
+	for _, r := range rows {
+		table = append(table, []any{r.Name, r.Packages})
+	}
+	return a.Table(table...)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"text/tabwriter"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -37,15 +36,14 @@ func (*StateShow) Run(ctx context.Context, a *app.App) error {
 	if a.Output == "json" {
 		return a.PrintJSON(chain.State)
 	}
-	w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PHASE\tENTRY\tOUTCOME\tARTIFACT\tDIGEST\tBYTES")
+	rows := [][]any{{"PHASE", "ENTRY", "OUTCOME", "ARTIFACT", "DIGEST", "BYTES"}}
 	for _, link := range chain.State {
-		fmt.Fprintf(w, "%s\t%s\t%s\t\t\t\n", link.Entry.Phase, link.Digest.Short(), link.Entry.Outcome)
+		rows = append(rows, []any{link.Entry.Phase, link.Digest.Short(), link.Entry.Outcome})
 		for _, artifact := range link.Entry.Artifacts {
-			fmt.Fprintf(w, "\t\t\t%s\t%s\t%d\n", artifact.Name, artifact.Digest.Short(), artifact.Size)
+			rows = append(rows, []any{"", "", "", artifact.Name, artifact.Digest.Short(), artifact.Size})
 		}
 	}
-	return w.Flush()
+	return a.Table(rows...)
 }
 
 // StateVerify reads everything.

@@ -3,9 +3,7 @@ package door
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
-	"text/tabwriter"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
@@ -138,10 +136,9 @@ func (*Checks) Run(_ context.Context, a *app.App) error {
 	if a.Output == "json" {
 		return a.PrintJSON(rows)
 	}
-	w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CHECK\tSEVERITY\tNEEDS\tWHAT")
+	table := [][]any{{"CHECK", "SEVERITY", "NEEDS", "WHAT"}}
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.ID, r.Severity, r.Needs, r.Doc)
+		table = append(table, []any{r.ID, r.Severity, r.Needs, r.Doc})
 	}
-	return w.Flush()
+	return a.Table(table...)
 }

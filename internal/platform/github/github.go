@@ -24,8 +24,9 @@ import (
 )
 
 // Commands of the runner: "::name …::data" at the start of a line, and the older
-// "##[name …]data" anywhere in it (actions/runner, ActionCommand.cs).
-var syntax = runner.Syntax{Start: "::", Anywhere: []string{"##["}}
+// "##[name …]data" anywhere in it (actions/runner, ActionCommand.cs); "##vso[" is how
+// that is written for the agent that the runner comes from.
+var syntax = runner.Syntax{Start: "::", Anywhere: []string{"##[", "##vso["}}
 
 // Platform talks to the runner.
 type Platform struct {

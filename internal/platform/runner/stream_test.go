@@ -9,44 +9,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
 
 	"github.com/ultrafast-ci/ultrafast/internal/platform/runner"
+	"github.com/ultrafast-ci/ultrafast/internal/platform/runner/runnertest"
 )
 
-var github = runner.Syntax{Start: "::", Anywhere: []string{"##["}}
-
-// weightless are characters that a comparison by the rules of a language passes over.
-func weightless(r rune) rune {
-	if r >= 0x80 && !unicode.IsSpace(r) || unicode.IsControl(r) && !unicode.IsSpace(r) {
-		return -1
-	}
-	return r
-}
-
-// understood returns the lines that GitHub's runner would take for commands, with
-// any name: actions/runner, ActionCommand.cs, TryParseV2 and TryParse. It is stricter
-// than that, in that it passes over every character that is not ASCII.
-func understood(output string) []string {
-	var commands []string
-	output = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.ToValidUTF8(output, "\ufffd"))
-	for _, line := range strings.Split(output, "\n") {
-		trimmed := strings.Map(weightless, strings.TrimFunc(strings.Map(weightless, line), unicode.IsSpace))
-		if strings.HasPrefix(trimmed, "::") && strings.Contains(trimmed[2:], "::") {
-			commands = append(commands, line)
-			continue
-		}
-		if _, rest, ok := strings.Cut(trimmed, "##["); ok && strings.Contains(rest, "]") {
-			commands = append(commands, line)
-		}
-	}
-	return commands
-}
+var github = runner.Syntax{Start: "::", Anywhere: []string{"##[", "##vso["}}
 
 func TestStreamHostile(t *testing.T) {
 	t.Parallel()
-	for _, name := range slices.Sorted(maps.Keys(hostile)) {
-		text := hostile[name]
+	for _, name := range slices.Sorted(maps.Keys(runnertest.Hostile)) {
+		text := runnertest.Hostile[name]
 		for _, size := range []int{1, 2, 7, 4096, len(text)} {
 			if size == 1 && len(text) > 1<<16 {
 				continue
@@ -58,8 +31,8 @@ func TestStreamHostile(t *testing.T) {
 					t.Fatal(n, err)
 				}
 			}
-			if found := understood(out.String()); len(found) > 0 {
-				t.Errorf("%s, %d bytes at a time: the runner understands %.200q", name, size, found)
+			if found := runnertest.GitHub(out.String()); len(found) > 0 {
+				t.Errorf("%s, %d bytes at a time: the runner understands %.200v", name, size, found)
 			}
 			// Only spaces are added: nothing is lost.
 			if got, want := strings.ReplaceAll(out.String(), " ", ""), strings.ReplaceAll(text, " ", ""); got != want {
@@ -67,7 +40,7 @@ func TestStreamHostile(t *testing.T) {
 			}
 		}
 	}
-	if len(understood(hostile["workflow command"])) != 1 || len(understood(hostile["older, weightless"])) != 1 {
+	if len(runnertest.GitHub(runnertest.Hostile["workflow command"])) != 1 || len(runnertest.GitHub(runnertest.Hostile["older, weightless"])) != 1 {
 		t.Error("the reader of this test understands nothing")
 	}
 }
@@ -76,7 +49,7 @@ func TestStreamSections(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	s := runner.NewStream(&out, runner.Syntax{Anywhere: []string{"section_start:", "section_end:"}})
-	for _, text := range hostile {
+	for _, text := range runnertest.Hostile {
 		if _, err := s.Write([]byte(text + "\n")); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +57,7 @@ func TestStreamSections(t *testing.T) {
 	if found := regexp.MustCompile(`section_(start|end):`).FindString(out.String()); found != "" {
 		t.Errorf("a section marker came through")
 	}
-	if !strings.Contains(out.String(), "section_start :1:a") {
+	if !strings.Contains(out.String(), "section_start :1:evil") {
 		t.Error("the text of a marker was lost")
 	}
 }
@@ -212,7 +185,7 @@ func TestSecrets(t *testing.T) {
 }
 
 func FuzzStream(f *testing.F) {
-	for _, text := range hostile {
+	for _, text := range runnertest.Hostile {
 		f.Add([]byte(text[:min(len(text), 1000)]), 3)
 	}
 	f.Fuzz(func(t *testing.T, text []byte, size int) {
@@ -227,8 +200,8 @@ func FuzzStream(f *testing.F) {
 		if err := s.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		if found := understood(out.String()); len(found) > 0 {
-			t.Errorf("%q: the runner understands %q", text, found)
+		if found := runnertest.GitHub(out.String()); len(found) > 0 {
+			t.Errorf("%q: the runner understands %v", text, found)
 		}
 		if strings.Contains(strings.ReplaceAll(out.String(), " ", ""), "secret:") && !strings.Contains(string(text), " ") {
 			t.Errorf("%q: the secret came through: %q", text, out.String())
