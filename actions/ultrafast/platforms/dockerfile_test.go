@@ -21,6 +21,7 @@ import (
 // on this machine, to the byte.
 func TestDockerfile(t *testing.T) {
 	on(t, actImage)
+	binaries(t)
 	golang(t)
 	a := newAct(t)
 	tree := filepath.Join(t.TempDir(), "main")

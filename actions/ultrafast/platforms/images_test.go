@@ -32,6 +32,9 @@ var (
 func images(t *testing.T, flavour string) map[string]published {
 	t.Helper()
 	docker(t)
+	if flavour == "scratch" {
+		releaseTree(t) // has them built
+	}
 	imagesMu.Lock()
 	defer imagesMu.Unlock()
 	if byFlavor[flavour] == nil {
@@ -85,10 +88,10 @@ func releaseTree(t *testing.T) string {
 	imagesMu.Lock()
 	defer imagesMu.Unlock()
 	dir := filepath.Join(scratch, "release")
-	if byFlavor["release"] == nil {
+	if byFlavor["scratch"] == nil {
 		copyTree(t, dir)
 		host := ocitest.New(t).Host
-		byFlavor["release"] = pull(t, publish(t, host, "scratch", "--registry", host+"/test", "--actions", dir))
+		byFlavor["scratch"] = pull(t, publish(t, host, "scratch", "--registry", host+"/test", "--actions", dir))
 	}
 	return dir
 }
