@@ -62,8 +62,8 @@ func (q Query) Check() error {
 	return err
 }
 
-// Run writes the results, with an empty line between two: "json", "csv", "tsv" or
-// "table", and N-Triples, "nt", for a query that makes a graph.
+// Run writes the results, with an empty line between two, as "json", "csv", "tsv",
+// "table" or "nt"; a graph is N-Triples in every format.
 func (q Query) Run(ctx context.Context, w io.Writer, format string) error {
 	limits := q.Limits.withDefaults()
 	return q.each(ctx, w, func(query *sparql.Query, g *graph.Graph) error {

@@ -170,7 +170,7 @@ type Result struct {
 
 // Run evaluates the query over a graph and the named graphs beside it. What
 // exceeds a limit is a Finding that names the limit; a cancelled context ends
-// the run within a few microseconds' work.
+// the run after the step at hand, of which the longest is to match one long text.
 func (q *Query) Run(ctx context.Context, g *graph.Graph, limits Limits) (*Result, error) {
 	x, root, err := q.prepare(ctx, g, limits)
 	if err != nil {

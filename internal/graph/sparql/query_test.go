@@ -297,8 +297,15 @@ func TestFormats(t *testing.T) {
 	if err := r.Write(&bytes.Buffer{}, "nt"); fault.KindOf(err) != fault.Usage {
 		t.Errorf("rows as N-Triples: %v", err)
 	}
-	if err := run(t, g, "DESCRIBE <http://example.org/a>").Write(&bytes.Buffer{}, "csv"); fault.KindOf(err) != fault.Usage {
-		t.Errorf("a graph as CSV: %v", err)
+	for _, format := range sparql.Formats {
+		var b bytes.Buffer
+		err := run(t, g, "CONSTRUCT { ?s ?p 1 } { ?s ?p 1 }").Write(&b, format)
+		if want := "<http://example.org/a> <http://example.org/p> \"1\"^^<http://www.w3.org/2001/XMLSchema#integer> .\n"; err != nil || b.String() != want {
+			t.Errorf("a graph as %s: got %q, %v", format, &b, err)
+		}
+	}
+	if err := run(t, g, "ASK {}").Write(&bytes.Buffer{}, "csv"); fault.KindOf(err) != fault.Usage {
+		t.Errorf("a boolean as CSV: %v", err)
 	}
 }
 

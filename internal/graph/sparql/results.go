@@ -19,26 +19,23 @@ import (
 // Formats are the names that [Result.Write] knows.
 var Formats = []string{"json", "csv", "tsv", "table", "nt"}
 
-// Write writes the result in the format of the given name. A format that
-// cannot hold a result of this kind is a Usage error.
+// Write writes the result in the format of the given name; a graph, which none of
+// the others can hold, is N-Triples in every format. Another result that the
+// format cannot hold is a Usage error.
 func (r *Result) Write(w io.Writer, format string) error {
 	out := bufio.NewWriter(w)
 	var err error
-	switch isGraph := r.Kind == Construct || r.Kind == Describe; {
-	case format == "nt" && isGraph:
+	switch {
+	case r.Kind == Construct || r.Kind == Describe:
 		r.writeNTriples(out)
-	case format == "json" && !isGraph:
+	case format == "json":
 		err = r.writeJSON(out)
 	case format == "csv" && r.Kind == Select:
 		r.writeCSV(out)
 	case format == "tsv" && r.Kind == Select:
 		r.writeTSV(out)
-	case format == "table" && isGraph:
-		r.writeNTriples(out)
 	case format == "table":
 		r.writeTable(out)
-	case isGraph:
-		return fault.New(fault.Usage, "use nt", "the result of %s is a graph, which %s cannot hold", r.Kind, format)
 	default:
 		return fault.New(fault.Usage, "use json or table", "%s cannot hold the result of %s", format, r.Kind)
 	}
