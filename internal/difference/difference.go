@@ -1,7 +1,8 @@
 // Package difference says how two results of one phase differ: which fields of
 // their claims, which artifacts, which files in these, and which lines of the files.
 //
-// It compares and explains; it never decides which of the two is right. Everything
+// It compares and explains, and [Merge] makes one text of two that changed apart; it
+// never decides which of the two is right. Everything
 // it reads is bounded, and all that it writes for people is free of characters that
 // a terminal would act on.
 package difference

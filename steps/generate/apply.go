@@ -69,6 +69,11 @@ func (a *applier) forward(j journal) error {
 	if err := a.sync(); err != nil {
 		return err
 	}
+	if a.exists(baseStage) {
+		if err := a.root.Rename(baseStage, baseFile); err != nil {
+			return err
+		}
+	}
 	if err := writePaper(a.root, manifestFile, j.Manifest); err != nil {
 		return err
 	}
@@ -80,6 +85,11 @@ func (a *applier) forward(j journal) error {
 func (a *applier) checkStage(j journal) error {
 	if !a.recovering {
 		return nil // just written and synced by this process
+	}
+	if digest, err := digestAt(a.root, baseStage); err != nil {
+		return err
+	} else if digest != "" && digest != j.Manifest.Base {
+		return fault.New(fault.Finding, "generate again", "staged content of %s is damaged", baseFile)
 	}
 	for i, c := range j.Changes {
 		digest, err := digestAt(a.root, stageName(i))
@@ -250,7 +260,7 @@ func sweep(root *os.Root) error {
 	for _, name := range []string{stageDir, backupDir} {
 		errs = append(errs, root.RemoveAll(name))
 	}
-	for _, name := range []string{journalFile + ".new", manifestFile + ".new"} {
+	for _, name := range []string{journalFile + ".new", manifestFile + ".new", baseStage} {
 		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

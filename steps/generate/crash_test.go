@@ -85,6 +85,7 @@ func TestKilledWrite(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join(dir, workDir)); err == nil {
 			wantNoTraces(t, dir)
+			wantBase(t, dir)
 		}
 		// The manifest agrees with the tree: nothing in it is taken for a person's.
 		last := map[string]string{"dir02/file002.txt": "again\n"}
@@ -94,6 +95,23 @@ func TestKilledWrite(t *testing.T) {
 		wantContents(t, dir, last)
 	}
 	t.Logf("a write takes %v; of %d killed ones %d were taken back and %d completed", duration, kills, before, after)
+}
+
+// wantBase checks that the base of a later merge is the one that the manifest names.
+func wantBase(t *testing.T, dir string) {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	m, err := readManifest(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if digest, err := digestAt(root, baseFile); err != nil || digest != m.Base {
+		t.Fatalf("the base is %s, %v; the manifest says %s", digest, err, m.Base)
+	}
 }
 
 func killedWrite(t *testing.T, moment time.Duration, old, next map[string]string) time.Duration {

@@ -23,6 +23,8 @@ const (
 	journalFile  = workDir + "/journal.json"
 	manifestFile = workDir + "/manifest.json"
 	lockFile     = workDir + "/lock"
+	baseFile     = workDir + "/base.tar" // what was generated last
+	baseStage    = baseFile + ".new"
 )
 
 const (
@@ -68,6 +70,8 @@ type manifest struct {
 	Files  map[string]state.Digest `json:"files"`
 	// Edits are the edits of files that were not generated, by path.
 	Edits map[string][]state.Digest `json:"edits,omitempty"`
+	// Base is the digest of the archive of what was generated, before any merge.
+	Base state.Digest `json:"base,omitempty"`
 }
 
 func stageName(number int) string  { return fmt.Sprintf("%s/%06d", stageDir, number) }
@@ -107,6 +111,11 @@ func (m manifest) check() error {
 	for name, digest := range m.Files {
 		if err := checkPaperEntry(name, digest); err != nil {
 			return err
+		}
+	}
+	if m.Base != "" {
+		if _, err := state.ParseDigest(string(m.Base)); err != nil {
+			return fmt.Errorf("base: %w", err)
 		}
 	}
 	for name, digests := range m.Edits {

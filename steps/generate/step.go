@@ -189,7 +189,7 @@ func (c Changes) facts() map[string]string {
 	facts := map[string]string{}
 	for name, list := range map[string][]string{
 		"created": c.Created, "updated": c.Updated, "removed": c.Removed,
-		"unchanged": c.Unchanged, "skipped": c.Skipped, "kept": c.Kept,
+		"unchanged": c.Unchanged, "skipped": c.Skipped, "kept": c.Kept, "merged": c.Merged,
 	} {
 		if len(list) > 0 {
 			facts["write."+name] = fmt.Sprint(len(list))

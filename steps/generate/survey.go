@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,10 @@ type Changes struct {
 	// Kept are no longer generated, but were changed by hand, so they stay; and
 	// files changed by hand while an interrupted write waited for its completion.
 	Kept []string
+	// Merged were changed by hand and by their templates, and have both changes now;
+	// Conflicts are those where that could not be, and files that were removed by hand.
+	Merged    []string
+	Conflicts []Conflict
 }
 
 // survey compares a plan with what is in the directory and decides every change.
@@ -33,25 +38,30 @@ type survey struct {
 	plan  *Plan
 	last  manifest
 	force bool
+	merge bool
 
-	changes   []change
-	contents  []*File // of changes; nil for a removal
-	next      manifest
-	report    Changes
-	conflicts []string
-	gone      map[string]bool              // paths that are removed, and the folders above them
-	spelling  map[string]string            // of removed files, by folded path
-	plain     map[string]bool              // folders known to be real
-	names     map[string]map[string]string // in a folder, by folded name
+	changes    []change
+	contents   []*File // of changes; nil for a removal
+	next       manifest
+	report     Changes
+	conflicts  []string
+	gone       map[string]bool              // paths that are removed, and the folders above them
+	spelling   map[string]string            // of removed files, by folded path
+	unresolved []string                     // with marks of a merge in them
+	generated  []*File                      // what the plan makes, with the text of slots in it
+	base       *tree                        // of merges; nil until it is read
+	archive    []byte                       // of generated
+	plain      map[string]bool              // folders known to be real
+	names      map[string]map[string]string // in a folder, by folded name
 }
 
-func newSurvey(root *os.Root, dir string, plan *Plan, force bool) (*survey, error) {
+func newSurvey(ctx context.Context, root *os.Root, dir string, plan *Plan, opts WriteOptions) (*survey, error) {
 	last, err := readManifest(root)
 	if err != nil {
 		return nil, err
 	}
 	s := &survey{
-		root: root, dir: dir, plan: plan, last: last, force: force,
+		root: root, dir: dir, plan: plan, last: last, force: opts.Force, merge: opts.Merge,
 		next: manifest{Schema: paperSchema, Files: map[string]state.Digest{}, Edits: map[string][]state.Digest{}},
 		gone: map[string]bool{}, spelling: map[string]string{}, plain: map[string]bool{},
 		names: map[string]map[string]string{},
@@ -65,9 +75,13 @@ func newSurvey(root *os.Root, dir string, plan *Plan, force bool) (*survey, erro
 		if err != nil {
 			return nil, err
 		}
+		s.generated = append(s.generated, f)
 		if err := s.file(f); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.packBase(ctx); err != nil {
+		return nil, err
 	}
 	for rest := plan.Edits; len(rest) > 0; {
 		n := 1
@@ -84,6 +98,9 @@ func newSurvey(root *os.Root, dir string, plan *Plan, force bool) (*survey, erro
 
 // conflict returns the error that names the files that are in the way, if any are.
 func (s *survey) conflict() error {
+	if err := s.unmerged(); err != nil {
+		return err
+	}
 	if len(s.conflicts) == 0 {
 		return nil
 	}
@@ -155,6 +172,9 @@ func (s *survey) file(f *File) error {
 		if err := s.twin(f.Path); err != nil {
 			return err
 		}
+		if s.deleted(f, after) {
+			return nil
+		}
 		s.report.Created = append(s.report.Created, f.Path)
 		s.write(f, "", after)
 		return nil
@@ -201,6 +221,8 @@ func (s *survey) existing(f *File, mode fs.FileMode, before, after state.Digest)
 		return nil
 	case before == after, before == last, s.force, f.Force:
 		s.report.Updated = append(s.report.Updated, f.Path)
+	case s.merge:
+		return s.mergeFile(f, before, after, last)
 	default:
 		s.conflicts = append(s.conflicts, f.Path) // the preview goes on; a real write stops
 	}

@@ -35,6 +35,10 @@ type Locker func(ctx context.Context, path string) (release func() error, err er
 type WriteOptions struct {
 	// Force overwrites files that were changed by hand.
 	Force bool
+	// Merge brings what is new into files that were changed by hand, instead of
+	// refusing them; where both changed the same lines, both stand between marks.
+	// Not with Force.
+	Merge bool
 	// Within, if set, is the directory of the project: no folder between it and the
 	// directory that is written to may be a link.
 	Within string
@@ -72,7 +76,7 @@ func Write(ctx context.Context, dir string, plan *Plan, opts WriteOptions) (_ Ch
 	if err != nil {
 		return Changes{}, err
 	}
-	s, err := newSurvey(root, dir, plan, opts.Force)
+	s, err := newSurvey(ctx, root, dir, plan, opts)
 	if err != nil {
 		return Changes{}, err
 	}
@@ -128,7 +132,7 @@ func Diff(ctx context.Context, w io.Writer, dir string, plan *Plan, opts WriteOp
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	s, err := newSurvey(root, dir, plan, opts.Force)
+	s, err := newSurvey(ctx, root, dir, plan, opts)
 	if err != nil {
 		return err
 	}
@@ -140,7 +144,10 @@ func Diff(ctx context.Context, w io.Writer, dir string, plan *Plan, opts WriteOp
 			return err
 		}
 	}
-	return s.conflict()
+	if err := s.conflict(); err != nil {
+		return err
+	}
+	return s.report.Unmerged(dir)
 }
 
 func diffNew(ctx context.Context, w io.Writer, plan *Plan) error {
@@ -302,7 +309,7 @@ func outside(ctx context.Context, err error, hint, doing string) error {
 
 // commit stages everything, writes the journal and carries it out.
 func (s *survey) commit(ctx context.Context) (err error) {
-	if len(s.changes) == 0 {
+	if len(s.changes) == 0 && s.next.Base == s.last.Base {
 		return s.commitManifest()
 	}
 	if err := s.stage(ctx); err != nil {
@@ -328,7 +335,7 @@ func (s *survey) commitManifest() error {
 }
 
 func equalManifests(a, b manifest) bool {
-	return maps.Equal(a.Files, b.Files) && maps.EqualFunc(a.Edits, b.Edits, slices.Equal)
+	return a.Base == b.Base && maps.Equal(a.Files, b.Files) && maps.EqualFunc(a.Edits, b.Edits, slices.Equal)
 }
 
 // stage writes and syncs the new contents, and backs up the old ones.
@@ -336,6 +343,11 @@ func (s *survey) stage(ctx context.Context) error {
 	for _, name := range []string{stageDir, backupDir} {
 		if err := s.root.Mkdir(name, 0o755); err != nil {
 			return err
+		}
+	}
+	if s.next.Base != s.last.Base {
+		if err := writeSynced(s.root, baseStage, s.archive, 0o644); err != nil {
+			return fmt.Errorf("stage %s: %w", baseFile, err)
 		}
 	}
 	err := inParallel(ctx, maxWorkers, len(s.changes), func(_ context.Context, i int) error {

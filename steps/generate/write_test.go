@@ -81,7 +81,7 @@ func generated(t *testing.T, dir string, files map[string]string) {
 	put(t, dir, manifestFile, string(b))
 }
 
-// wantNoTraces checks that only manifest and lock are left of a write.
+// wantNoTraces checks that only manifest, base of merges and lock are left of a write.
 func wantNoTraces(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(dir, workDir))
@@ -89,7 +89,7 @@ func wantNoTraces(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if e.Name() != "manifest.json" && e.Name() != "lock" {
+		if !slices.Contains([]string{"manifest.json", "base.tar", "lock"}, e.Name()) {
 			t.Errorf("%s is left over", e.Name())
 		}
 	}
@@ -218,7 +218,7 @@ func TestWriteTakesFailureBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	s, err := newSurvey(root, dir, planFor(map[string]string{"a": "2", "b/c": "2", "new/x": "2", "z": "2"}), false)
+	s, err := newSurvey(t.Context(), root, dir, planFor(map[string]string{"a": "2", "b/c": "2", "new/x": "2", "z": "2"}), WriteOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func interrupt(t *testing.T, dir string, files map[string]string, done, undone i
 	if err := makeWorkDir(root, dir); err != nil {
 		t.Fatal(err)
 	}
-	s, err := newSurvey(root, dir, planFor(files), false)
+	s, err := newSurvey(t.Context(), root, dir, planFor(files), WriteOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

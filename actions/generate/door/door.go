@@ -10,6 +10,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/config"
 	"github.com/ultrafast-ci/ultrafast/internal/lock"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/generate"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
@@ -71,6 +72,7 @@ type Options struct {
 type Template struct {
 	Options
 	DryRun bool `help:"Show a unified diff and write nothing."`
+	Merge  bool `help:"Merge what is new into files that were changed by hand; what both changed is marked."`
 }
 
 // Help shows how it is called.
@@ -100,6 +102,9 @@ func (t *Template) Run(ctx context.Context, a *app.App) error {
 		return err
 	}
 	out := NewTree(a, project, t.Options)
+	if out.merge = t.Merge; t.Merge && (t.Force || out.Dir == "") {
+		return fault.New(fault.Usage, "give --output-dir, and not --force", "--merge merges into a directory")
+	}
 	if t.DryRun {
 		return out.diff(ctx, a.Stdout, chain, step)
 	}
@@ -117,12 +122,14 @@ type Tree struct {
 	Dir   string
 	Force bool
 
+	merge   bool
 	project string
+	note    func(finding.Finding)
 }
 
 // NewTree returns the directory that the options or the project name.
 func NewTree(a *app.App, project *config.Project, o Options) Tree {
-	t := Tree{Force: o.Force, project: project.Dir}
+	t := Tree{Force: o.Force, project: project.Dir, note: a.Note}
 	switch {
 	case o.OutputDir != "":
 		t.Dir = a.Abs(o.OutputDir)
@@ -142,8 +149,31 @@ func (t Tree) Write(ctx context.Context, s state.State, blobs state.Blobs) error
 	if err != nil {
 		return err
 	}
-	_, err = generate.Write(ctx, t.Dir, plan, generate.WriteOptions{Force: t.Force, Within: t.project, Lock: locker})
-	return err
+	changes, err := generate.Write(ctx, t.Dir, plan, generate.WriteOptions{Force: t.Force, Merge: t.merge, Within: t.project, Lock: locker})
+	if err != nil {
+		return err
+	}
+	for _, c := range changes.Conflicts {
+		t.tell(c)
+	}
+	return changes.Unmerged(t.Dir)
+}
+
+// tell makes findings of the conflicts in one file.
+func (t Tree) tell(c generate.Conflict) {
+	f := finding.Finding{
+		Rule: "generate-conflict", Severity: finding.High, Where: finding.Place{File: below(t.project, filepath.Join(t.Dir, filepath.FromSlash(c.Path)))},
+		What: c.Path + " cannot be merged: " + c.Why, Fix: "look at the file",
+	}
+	if len(c.Lines) == 0 {
+		t.note(f)
+	}
+	for _, line := range c.Lines {
+		f.Where.Line = line
+		f.What = "you and the template changed the same lines of " + c.Path
+		f.Fix = "choose what stays between the marks, and remove the marks"
+		t.note(f)
+	}
 }
 
 func (t Tree) diff(ctx context.Context, w io.Writer, chain *app.Chain, step *generate.Step) error {
@@ -154,7 +184,7 @@ func (t Tree) diff(ctx context.Context, w io.Writer, chain *app.Chain, step *gen
 	if err != nil {
 		return err
 	}
-	return generate.Diff(ctx, w, t.Dir, plan, generate.WriteOptions{Force: t.Force, Within: t.project})
+	return generate.Diff(ctx, w, t.Dir, plan, generate.WriteOptions{Force: t.Force, Merge: t.merge, Within: t.project})
 }
 
 func locker(ctx context.Context, path string) (func() error, error) {
