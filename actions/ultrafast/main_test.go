@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "stateof": stateOf, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "unbuilt": unbuilt, "spoil": spoil, "tree": listTree, "setstate2": setState2, "freeaddr": freeAddr, "listen": listen, "refused": refused})
+	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "stateof": stateOf, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "unbuilt": unbuilt, "spoil": spoil, "firstline": firstLine, "masked": masked, "tree": listTree, "setstate2": setState2, "freeaddr": freeAddr, "listen": listen, "refused": refused})
 }
 
 // setState puts the state that the last command printed into the variable STATE.
@@ -134,6 +135,29 @@ func listTree(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if err != nil {
 		ts.Fatalf("%v", err)
+	}
+}
+
+// firstLine checks the first line of an output: firstline stderr TEXT
+func firstLine(ts *testscript.TestScript, _ bool, args []string) {
+	if first, _, _ := strings.Cut(ts.ReadFile(args[0]), "\n"); first != args[1] {
+		ts.Fatalf("the first line is %q", first)
+	}
+}
+
+// masked checks that a secret of the last command is named in masks, which come
+// before all else, and nowhere else.
+func masked(ts *testscript.TestScript, _ bool, args []string) {
+	lines := strings.Split(ts.ReadFile("stderr"), "\n")
+	n := 0
+	for n < len(lines) && strings.HasPrefix(lines[n], "::add-mask::") {
+		n++
+	}
+	if !slices.Contains(lines[:n], "::add-mask::"+args[0]) {
+		ts.Fatalf("no mask comes first: %q", lines)
+	}
+	if rest := strings.Join(lines[n:], "\n") + ts.ReadFile("stdout"); strings.Contains(rest, args[0]) {
+		ts.Fatalf("the secret is shown: %s", rest)
 	}
 }
 

@@ -224,7 +224,7 @@ func (a *App) parse(door Door) (func(context.Context) error, error) {
 	}
 	parsed, err := parser.Parse(a.Args)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Usage, fmt.Sprintf("%s --help shows what can be written", commandOf(err, door.Name)), "command line")
+		return nil, fault.Wrap(spelled(err), fault.Usage, fmt.Sprintf("%s --help shows what can be written", commandOf(err, door.Name)), "command line")
 	}
 	return func(ctx context.Context) error {
 		parsed.BindTo(ctx, (*context.Context)(nil))

@@ -31,6 +31,7 @@ type CLI struct {
 type Commands struct {
 	Run  Run  `cmd:"" help:"Build, test and package the generated tree."`
 	Exec Exec `cmd:"" help:"Run one command in the clean room."`
+	GC   GC   `cmd:"" name:"gc" help:"Remove what killed runs left behind."`
 }
 
 // New returns the door.
@@ -180,10 +181,46 @@ func findToolchain(cache string) func(context.Context) (cleanroom.Toolchain, err
 	}
 }
 
+// GC removes environments whose runs are gone.
+type GC struct{}
+
+// Help shows how it is called.
+func (*GC) Help() string {
+	return `Environments of runs that were killed are found by their journals: no state and no
+project is needed. Those of runs that go on are left alone. Every run does the same
+before it begins.
+
+Example:
+  ultrafast-cleanroom-test gc`
+}
+
+// Run removes them and names them.
+func (*GC) Run(ctx context.Context, a *app.App) error {
+	cache, err := a.CacheDir()
+	if err != nil {
+		return err
+	}
+	back, ok := Backend(a, cache).(interface {
+		GC(ctx context.Context) (removed []string, err error)
+	})
+	if !ok {
+		return fault.New(fault.Internal, "", "the clean room of this machine cannot remove environments")
+	}
+	removed, err := back.GC(ctx)
+	if a.Output == "json" {
+		return errors.Join(err, a.PrintJSON(append([]string{}, removed...)))
+	}
+	rows := make([][]any, 0, len(removed))
+	for _, name := range removed {
+		rows = append(rows, []any{"removed", name})
+	}
+	return errors.Join(err, a.Table(rows...))
+}
+
 // Exec runs a command.
 type Exec struct {
 	Options
-	Argv []string `arg:"" passthrough:"" name:"command" help:"Command and arguments, after --."`
+	Argv []string `arg:"" passthrough:"partial" name:"command" help:"Command and arguments, after --."`
 }
 
 // Help shows how it is called.

@@ -117,6 +117,11 @@ func Below(project *config.Project, o Options) [][2]string {
 // Plan shows what would be done.
 type Plan struct{ Options }
 
+// Help shows how it is called.
+func (*Plan) Help() string {
+	return "Example:\n  ultrafast-deploy plan --state \"$STATE\" --env production"
+}
+
 // Run prints the plan.
 func (p *Plan) Run(ctx context.Context, a *app.App) error {
 	project, err := a.LoadProject()
@@ -148,6 +153,11 @@ func (p *Plan) Run(ctx context.Context, a *app.App) error {
 // Status shows what serves.
 type Status struct{ Options }
 
+// Help shows how it is called.
+func (*Status) Help() string {
+	return "Example:\n  ultrafast-deploy status --env production --output json"
+}
+
 // Run prints the status.
 func (s *Status) Run(ctx context.Context, a *app.App) error {
 	step, err := stepFor(a, s.Options)
@@ -177,6 +187,11 @@ func (s *Status) Run(ctx context.Context, a *app.App) error {
 // History shows what was deployed.
 type History struct{ Options }
 
+// Help shows how it is called.
+func (*History) Help() string {
+	return "Example:\n  ultrafast-deploy history --env production"
+}
+
 // Run prints the history.
 func (h *History) Run(_ context.Context, a *app.App) error {
 	step, err := stepFor(a, h.Options)
@@ -200,6 +215,11 @@ func (h *History) Run(_ context.Context, a *app.App) error {
 // Rollback goes back.
 type Rollback struct{ Options }
 
+// Help shows how it is called.
+func (*Rollback) Help() string {
+	return "No state is needed: the release before is in the environment's history.\n\nExample:\n  ultrafast-deploy rollback --env production"
+}
+
 // Run rolls back.
 func (r *Rollback) Run(ctx context.Context, a *app.App) error {
 	return outcome(ctx, a, r.Options, deploy.Step.Rollback)
@@ -208,6 +228,11 @@ func (r *Rollback) Run(ctx context.Context, a *app.App) error {
 // Resume settles an interrupted rollout.
 type Resume struct{ Options }
 
+// Help shows how it is called.
+func (*Resume) Help() string {
+	return "Example:\n  ultrafast-deploy resume --env production"
+}
+
 // Run resumes.
 func (r *Resume) Run(ctx context.Context, a *app.App) error {
 	return outcome(ctx, a, r.Options, deploy.Step.Resume)
@@ -215,6 +240,11 @@ func (r *Resume) Run(ctx context.Context, a *app.App) error {
 
 // Abort takes an interrupted rollout back.
 type Abort struct{ Options }
+
+// Help shows how it is called.
+func (*Abort) Help() string {
+	return "Example:\n  ultrafast-deploy abort --env production"
+}
 
 // Run aborts.
 func (r *Abort) Run(ctx context.Context, a *app.App) error {
@@ -242,6 +272,11 @@ func outcome(ctx context.Context, a *app.App, o Options, verb func(deploy.Step, 
 
 // Down stops an environment.
 type Down struct{ Options }
+
+// Help shows how it is called.
+func (*Down) Help() string {
+	return "No state is needed, and where nothing runs nothing is done.\n\nExample:\n  ultrafast-deploy down --env staging"
+}
 
 // Run stops everything; done twice it does nothing more.
 func (d *Down) Run(ctx context.Context, a *app.App) error {

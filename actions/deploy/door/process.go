@@ -25,6 +25,11 @@ type RouterRun struct {
 	StateDir    string `required:"" type:"path" placeholder:"DIR" help:"Where epoch and committed weights are kept."`
 }
 
+// Help shows how it is called.
+func (*RouterRun) Help() string {
+	return "Example:\n  ultrafast-deploy router run --listen 127.0.0.1:18080 --admin-socket /run/shop/router.sock --state-dir /var/lib/shop/router"
+}
+
 // Run serves. It reports on standard output when it is ready.
 func (r *RouterRun) Run(ctx context.Context, a *app.App) error {
 	signal.Ignore(syscall.SIGPIPE) // whoever started it may be gone

@@ -14,6 +14,11 @@ type List struct {
 	Package []string `type:"existingdir" placeholder:"DIR" help:"Package in a local directory, used when no --state is given; may be repeated."`
 }
 
+// Help shows how it is called.
+func (*List) Help() string {
+	return "Examples:\n  ultrafast-generate list --state \"$STATE\"\n  ultrafast-generate list --package ./my-package"
+}
+
 // Run prints the templates of the chain's packages, or of local ones.
 func (l *List) Run(ctx context.Context, a *app.App) error {
 	return describe(ctx, a, l.Package, func(step *generate.Step, chain *app.Chain) ([]generate.Info, error) {
@@ -25,6 +30,11 @@ func (l *List) Run(ctx context.Context, a *app.App) error {
 type Show struct {
 	Ref     string   `arg:"" help:"Template, <package>:<file>; the file may be a pattern."`
 	Package []string `type:"existingdir" placeholder:"DIR" help:"Package in a local directory, used when no --state is given; may be repeated."`
+}
+
+// Help shows how it is called.
+func (*Show) Help() string {
+	return "Example:\n  ultrafast-generate show go-http-service:main.go.tmpl --state \"$STATE\""
 }
 
 // Run prints what the templates write, read and need.

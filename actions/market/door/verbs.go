@@ -83,6 +83,11 @@ type List struct {
 	Updates bool `help:"Only packages of which the index has a newer version."`
 }
 
+// Help shows how it is called.
+func (*List) Help() string {
+	return "Examples:\n  ultrafast-market list\n  ultrafast-market list --updates --output json"
+}
+
 // Run prints what the lock file of the project holds.
 func (l *List) Run(ctx context.Context, a *app.App) error {
 	index, project, err := l.read(ctx, a)
@@ -129,6 +134,11 @@ type Info struct {
 	ID string `arg:"" name:"package" help:"Package id."`
 }
 
+// Help shows how it is called.
+func (*Info) Help() string {
+	return "Example:\n  ultrafast-market info go-http-service"
+}
+
 // Run prints what the index says of the package.
 func (i *Info) Run(ctx context.Context, a *app.App) error {
 	index, _, err := i.read(ctx, a)
@@ -154,6 +164,11 @@ func (i *Info) Run(ctx context.Context, a *app.App) error {
 
 // Categories counts.
 type Categories struct{ Index }
+
+// Help shows how it is called.
+func (*Categories) Help() string {
+	return "Example:\n  ultrafast-market categories --output json"
+}
 
 // Run prints each category with its number of packages, most first.
 func (c *Categories) Run(ctx context.Context, a *app.App) error {

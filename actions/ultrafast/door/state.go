@@ -49,6 +49,11 @@ func (*StateShow) Run(ctx context.Context, a *app.App) error {
 // StateVerify reads everything.
 type StateVerify struct{}
 
+// Help shows how it is called.
+func (*StateVerify) Help() string {
+	return "Example:\n  ultrafast state verify --state layout:.ggen/state@sha256:3f0c…"
+}
+
 // Run reads every artifact of the chain of --state, evidence included.
 func (*StateVerify) Run(ctx context.Context, a *app.App) error {
 	chain, err := openGiven(ctx, a)

@@ -121,6 +121,11 @@ func readTrustRoot(a *app.App, project *config.Project, path string) (policy.Tru
 // Checks lists the checks.
 type Checks struct{}
 
+// Help shows how it is called.
+func (*Checks) Help() string {
+	return "Example:\n  ultrafast-validate checks --output json"
+}
+
 // Run prints the table of checks.
 func (*Checks) Run(_ context.Context, a *app.App) error {
 	type row struct {

@@ -131,6 +131,11 @@ type Verify struct {
 	TrustRoot string `required:"" type:"path" placeholder:"FILE" help:"Keys and policy that are trusted."`
 }
 
+// Help shows how it is called.
+func (*Verify) Help() string {
+	return "Example:\n  ultrafast-validate verify --state \"$STATE\" --trust-root ~/keys/trust.toml"
+}
+
 // Run prints who signed what.
 func (v *Verify) Run(ctx context.Context, a *app.App) error {
 	chain, err := openChain(ctx, a)
