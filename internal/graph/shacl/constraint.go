@@ -3,7 +3,6 @@ package shacl
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -186,14 +185,20 @@ func (l *loader) pattern(s *shape, p string, v graph.ID) {
 	if f := l.objects(l.dict.Lookup(s.node), SH+"flags"); len(f) == 1 {
 		flags = l.text(s, "flags", f[0], "4.4.3")
 	}
-	var re *regexp.Regexp
-	var ok bool
-	if re, ok = sparql.Pattern(pattern, flags); !ok {
+	re, ok := sparql.Pattern(pattern, flags)
+	if !ok {
 		l.fail(s, "4.4.3", "write it as the REGEX of SPARQL has it; flags are of i, m, s, x and q; references to groups are not supported",
 			"sh:pattern %q with flags %q is not valid", pattern, flags)
 	}
 	l.term(s, p, fmt.Sprintf("does not match %q", pattern), func(t graph.Term) bool {
-		return t.Kind != graph.Blank && re.MatchString(t.Value)
+		if t.Kind == graph.Blank {
+			return false
+		}
+		matched, err := re.Match(t.Value)
+		if err != nil {
+			panic(failure{err})
+		}
+		return matched
 	})
 }
 

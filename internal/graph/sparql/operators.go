@@ -1,7 +1,6 @@
 package sparql
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/internal/graph"
@@ -34,13 +33,30 @@ func LangMatches(tag, pattern string) bool {
 	return tag == pattern || strings.HasPrefix(tag, pattern+"-")
 }
 
-// Pattern returns the regular expression that REGEX would match with (section
-// 17.4.3.14), and false for one that is not valid, longer than 4096 bytes, or
-// refers back to its own groups, which cannot be matched in linear time.
-func Pattern(pattern, flags string) (*regexp.Regexp, bool) {
+// Regex is a regular expression of REGEX (section 17.4.3.14).
+type Regex struct{ m *matcher }
+
+// Pattern returns the regular expression that REGEX would match with, and false
+// for one that is not valid, longer than 4096 bytes or too large when repetitions
+// are written out, or refers back to its own groups, which cannot be matched in
+// linear time.
+func Pattern(pattern, flags string) (Regex, bool) {
 	if strings.ContainsRune(pattern, 0) {
-		return nil, false // which XML, and so the language of patterns, does not have
+		return Regex{}, false // which XML, and so the language of patterns, does not have
 	}
 	re := compilePattern(pattern + "\x00" + flags)
-	return re, re != nil
+	if re == nil {
+		return Regex{}, false
+	}
+	m := newMatcher(re)
+	return Regex{m}, m != nil
+}
+
+// Match tells whether the expression matches a part of the text. Texts that would
+// take more than some seconds are an error.
+func (r Regex) Match(text string) (bool, error) {
+	if err := r.m.tooLong(text); err != nil {
+		return false, err
+	}
+	return r.m.match(text), nil
 }

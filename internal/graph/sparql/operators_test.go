@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/ultrafast-ci/ultrafast/internal/graph"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
 func TestCompare(t *testing.T) {
@@ -46,11 +47,21 @@ func TestPattern(t *testing.T) {
 		{`a`, "g", "", false},
 		{"a\x00i", "", "", false},
 		{strings.Repeat("a", maxPattern+1), "", "", false},
+		{strings.Repeat("(a{1000})", 100), "", "", false},
 	} {
 		re, ok := Pattern(c.pattern, c.flags)
-		if ok != c.valid || ok && !re.MatchString(c.match) {
+		if ok != c.valid {
 			t.Errorf("Pattern(%.20q, %q): valid %v", c.pattern, c.flags, ok)
 		}
+		if ok {
+			if matched, err := re.Match(c.match); !matched || err != nil {
+				t.Errorf("Pattern(%.20q, %q): matches %v, %v", c.pattern, c.flags, matched, err)
+			}
+		}
+	}
+	re, _ := Pattern("(.*a){20}(.*b){20}z", "")
+	if _, err := re.Match(strings.Repeat("x", 16<<20)); fault.KindOf(err) != fault.Finding {
+		t.Errorf("a long text with a heavy pattern: %v", err)
 	}
 }
 

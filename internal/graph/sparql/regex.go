@@ -83,12 +83,20 @@ const (
 
 // affordable tells whether matching a text ends soon enough.
 func (x *execution) affordable(m *matcher, text string) bool {
-	if len(text) > maxWork/m.size {
-		return x.fail(fault.New(fault.Finding, "match a shorter text, or with a simpler pattern",
-			"a text of %d bytes is too long to be matched with %.40q", len(text), m.String()))
+	if err := m.tooLong(text); err != nil {
+		return x.fail(err)
 	}
 	x.spend(len(text) * m.size / 16)
 	return true
+}
+
+// tooLong returns an error if matching a text would take too long.
+func (m *matcher) tooLong(text string) error {
+	if len(text) <= maxWork/m.size {
+		return nil
+	}
+	return fault.New(fault.Finding, "match a shorter text, or with a simpler pattern",
+		"a text of %d bytes is too long to be matched with %.40q", len(text), m.String())
 }
 
 func (m *matcher) match(s string) bool { return strings.HasPrefix(s, m.prefix) && m.MatchString(s) }
