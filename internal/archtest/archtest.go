@@ -109,6 +109,7 @@ var importers = map[string][]string{
 	"golang.org/x/term":                                 {"internal/terminal"},
 	"golang.org/x/crypto/x509roots":                     {"images"},
 	"github.com/rogpeppe/go-internal":                   {"internal/app/apptest", "actions"},
+	"github.com/santhosh-tekuri/jsonschema":             {"internal/config"}, // tests only
 }
 
 // forbidden are libraries that nobody may import.
