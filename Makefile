@@ -9,7 +9,7 @@ BUILD      := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install doors lint test test-platforms test-hostile release-actions demo fuzz bench-start bench-graph clean
+.PHONY: help build install doors lint test test-platforms test-hostile release-actions demo fuzz bench-doors bench-start bench-graph clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ fuzz: ## run every fuzz target for FUZZTIME (default 10m)
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 	  done; \
 	done
+
+bench-doors: ## what act and containers add to the programs; sizes of images
+	@.ci/setup
+	ULTRAFAST_PLATFORMS=act-host $(GO) test -count=1 -timeout 30m -v ./actions/ultrafast/platforms -run TestFigures -figures
 
 bench-start: build ## sizes and start-up times of the six binaries
 	@$(GO) run ./bench/start -bin $(BIN)
