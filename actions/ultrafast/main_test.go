@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "stateof": stateOf, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "unbuilt": unbuilt, "spoil": spoil, "firstline": firstLine, "masked": masked, "tree": listTree, "setstate2": setState2, "freeaddr": freeAddr, "listen": listen, "refused": refused})
+	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "stateof": stateOf, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "unbuilt": unbuilt, "spoil": spoil, "firstline": firstLine, "masked": masked, "statefrom": stateFrom, "tree": listTree, "setstate2": setState2, "freeaddr": freeAddr, "listen": listen, "refused": refused})
 }
 
 // setState puts the state that the last command printed into the variable STATE.
@@ -136,6 +136,18 @@ func listTree(ts *testscript.TestScript, _ bool, args []string) {
 	if err != nil {
 		ts.Fatalf("%v", err)
 	}
+}
+
+// stateFrom puts the state that a failed run named for people into the variable
+// STATE: statefrom stderr
+func stateFrom(ts *testscript.TestScript, _ bool, args []string) {
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if fields := strings.Fields(line); len(fields) == 2 && fields[0] == "state" {
+			ts.Setenv("STATE", fields[1])
+			return
+		}
+	}
+	ts.Fatalf("no state was named")
 }
 
 // firstLine checks the first line of an output: firstline stderr TEXT

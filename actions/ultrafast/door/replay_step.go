@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
 	deploy "github.com/ultrafast-ci/ultrafast/actions/deploy/door"
@@ -114,11 +115,20 @@ func (r *Replay) generate(ctx context.Context, a *app.App, project *config.Proje
 			Strict:          on(0), AllowCI: on(1), KeepMapOrder: on(2), TemplateVarsWin: on(3),
 		})
 	}
-	templates, known := r.Template, recorded.Entry.Generate.Templates
+	templates := r.Template
 	step, err := build(templates, 0)
-	if len(templates) == 0 && len(known) > 0 && (err != nil || !agrees(ctx, step, before, recorded, "units")) {
-		if other, otherErr := build(known, 0); otherErr == nil && (err != nil || agrees(ctx, other, before, recorded, "units")) {
-			templates, step, err = known, other, nil
+	if len(templates) == 0 && (err != nil || !agrees(ctx, step, before, recorded, "units")) {
+		for _, named := range namedBy(recorded.Entry.Generate.Templates) {
+			other, otherErr := build(named, 0)
+			if otherErr != nil {
+				continue
+			}
+			if fits := agrees(ctx, other, before, recorded, "units"); fits || err != nil {
+				templates, step, err = named, other, nil
+				if fits {
+					break
+				}
+			}
 		}
 	}
 	if err != nil {
@@ -133,6 +143,25 @@ func (r *Replay) generate(ctx context.Context, a *app.App, project *config.Proje
 		}
 	}
 	return step, nil
+}
+
+// namedBy returns what may have been written on a command line for the templates of
+// an entry: each of them, or all of each package.
+func namedBy(templates []string) [][]string {
+	var whole []string
+	for _, ref := range templates {
+		pack, _, ok := strings.Cut(ref, ":")
+		if all := pack + ":*"; ok && !slices.Contains(whole, all) {
+			whole = append(whole, all)
+		}
+	}
+	var out [][]string
+	for _, named := range [][]string{templates, whole} {
+		if len(named) > 0 {
+			out = append(out, named)
+		}
+	}
+	return out
 }
 
 // agrees reports whether an input of the step is the one that was recorded.
