@@ -132,7 +132,7 @@ func (r *run) foreseen(name string, args []reflect.Value, all size) (int64, erro
 	case "join":
 		return product(all.nodes, int64(args[0].Len())), nil
 	case "printf":
-		return widths(args), nil
+		return widths(args, r.limits.StringBytes), nil
 	case "until":
 		return 0, r.ranged(args[0].Int(), 1)
 	case "untilStep":
@@ -184,10 +184,17 @@ func (r *run) sequence(args reflect.Value) error {
 
 var width = regexp.MustCompile(`%[^%a-zA-Z]*`)
 
-// widths sums the widths and precisions of a format, those of arguments too.
-func widths(args []reflect.Value) int64 {
+// widths sums the widths and precisions of a format, those of arguments too, until
+// they are more than enough.
+func widths(args []reflect.Value, enough int64) int64 {
 	sum := int64(0)
-	for _, verb := range width.FindAllString(args[0].String(), -1) {
+	for format := args[0].String(); sum <= enough; {
+		at := width.FindStringIndex(format)
+		if at == nil {
+			break
+		}
+		verb := format[at[0]:at[1]]
+		format = format[at[1]:]
 		for _, digits := range strings.FieldsFunc(verb, func(r rune) bool { return r < '0' || r > '9' }) {
 			n, err := strconv.ParseInt(digits, 10, 32)
 			if err != nil {
