@@ -2,6 +2,8 @@ package door
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/url"
 	"path/filepath"
 	"strconv"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/graph/sparql"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/generate"
 )
@@ -84,7 +87,7 @@ func (q *Query) Run(ctx context.Context, a *app.App) error {
 	}
 	query := generate.Query{Limits: q.limits(project), Seed: q.Seed, Now: now}
 	for _, file := range q.Query {
-		text, err := a.ReadFile("query", file)
+		text, err := readQuery(a, file)
 		if err != nil {
 			return err
 		}
@@ -112,6 +115,17 @@ func (q *Query) Run(ctx context.Context, a *app.App) error {
 		return query.Explain(ctx, a.Stdout)
 	}
 	return query.Run(ctx, a.Stdout, q.Format)
+}
+
+// readQuery reads no more of a file than shows that it is too long.
+func readQuery(a *app.App, file string) (_ []byte, err error) {
+	f, err := a.OpenFile("query", file)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	text, err := io.ReadAll(io.LimitReader(f, sparql.MaxQuery+1))
+	return text, fault.Wrap(err, fault.Unavailable, "name a file that can be read", "read query "+file)
 }
 
 // present returns what NOW() is: SOURCE_DATE_EPOCH, for results that can be
