@@ -162,7 +162,7 @@ func TestHostileInput(t *testing.T) {
 			if got.summary == "" || len(got.summary) > 900<<10 || strings.Contains(strings.ToLower(got.summary), "<script") || strings.Contains(got.summary, "\n</details>\n#") {
 				t.Errorf("%s: summary %.300s", name, got.summary)
 			}
-			for _, file := range []string{"results.sarif", "gl-code-quality.json", "gl-sast.json"} {
+			for _, file := range []string{"results.sarif", "gl-code-quality-report.json", "gl-sast-report.json"} {
 				b, err := os.ReadFile(filepath.Join(got.dir, ".ggen", "reports", file))
 				if err != nil || !json.Valid(b) {
 					t.Errorf("%s: %s: %v", name, file, err)

@@ -13,9 +13,10 @@ const gitlabStore = "layout:.ggen/state"
 // Files that the binary leaves on GitLab for later jobs and for the merge request.
 const (
 	dotenvFile  = ".ggen/state.env"
-	junitFile   = ".ggen/reports/junit.xml"
-	qualityFile = ".ggen/reports/gl-code-quality-report.json"
-	sastFile    = ".ggen/reports/gl-sast-report.json"
+	reportDir   = ".ggen/reports/"
+	junitFile   = reportDir + "junit.xml"
+	qualityFile = reportDir + "gl-code-quality-report.json"
+	sastFile    = reportDir + "gl-sast-report.json"
 )
 
 // gitlab returns a CI/CD component: its inputs, and the one job that they make.
@@ -120,7 +121,7 @@ func (d Door) gitlabArtifacts() mapping {
 	return mapping{
 		{"when", "always"},
 		{"expire_in", "1 week"},
-		{"paths", sequence{"$[[ inputs.project ]]/.ggen/state/"}},
+		{"paths", sequence{"$[[ inputs.project ]]/.ggen/state/", reportDir}},
 		{"reports", reports},
 	}
 }

@@ -1,8 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
@@ -37,7 +39,7 @@ func CodeQuality(r Report) ([]byte, error) {
 			continue
 		}
 		issues = append(issues, qualityIssue{
-			Description: line(f.What), CheckName: line(f.Rule), Fingerprint: seen.of(f), Severity: qualitySeverity(f.Severity),
+			Description: cmp.Or(line(f.What), ruleName(f)), CheckName: ruleName(f), Fingerprint: seen.of(f), Severity: qualitySeverity(f.Severity),
 			Location: qualityLocation{Path: file, Lines: qualityLines{max(1, f.Where.Line)}},
 		})
 	}
@@ -61,6 +63,12 @@ func qualitySeverity(s finding.Severity) string {
 
 // sastVersion is the version of GitLab's security report schema that is written.
 const sastVersion = "15.0.7"
+
+// Bounds of that schema, there in characters, here in bytes.
+const (
+	maxSASTName     = 255
+	maxSASTSolution = 7000
+)
 
 type sastReport struct {
 	Version         string     `json:"version"`
@@ -132,14 +140,30 @@ func SAST(r Report) ([]byte, error) {
 		if file == "" {
 			continue
 		}
-		rule := line(f.Rule)
+		rule := ruleName(f)
 		out.Vulnerabilities = append(out.Vulnerabilities, sastItem{
-			ID: seen.of(f), Name: rule, Description: message(f), Severity: sastSeverity(f.Severity), Solution: text(f.Fix),
+			ID: seen.of(f), Name: rule, Description: message(f), Severity: sastSeverity(f.Severity), Solution: cut(text(f.Fix), maxSASTSolution),
 			Location:    sastLocation{File: file, StartLine: max(0, f.Where.Line)},
 			Identifiers: []sastIdentifier{{Type: "ultrafast_check", Name: rule, Value: rule}},
 		})
 	}
 	return encode(out)
+}
+
+// ruleName names the rule of a finding: GitLab takes no empty name, and none longer.
+func ruleName(f finding.Finding) string {
+	return cmp.Or(cut(line(f.Rule), maxSASTName), "unnamed")
+}
+
+// cut returns the first most bytes of s that are whole characters.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most]
 }
 
 // sastTime is the schema's form: UTC, seconds, no zone.

@@ -64,8 +64,8 @@ type File struct {
 const (
 	SARIFName       = "results.sarif"
 	JUnitName       = "junit.xml"
-	CodeQualityName = "gl-code-quality.json"
-	SASTName        = "gl-sast.json"
+	CodeQualityName = "gl-code-quality-report.json"
+	SASTName        = "gl-sast-report.json"
 )
 
 // Files returns every report that is a file, in the order of the names above.

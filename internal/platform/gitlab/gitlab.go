@@ -53,7 +53,7 @@ func (p *Platform) Debug() bool { return p.Lookup.Get("CI_DEBUG_TRACE") == "true
 // Root is the directory of the repository.
 func (p *Platform) Root() string { return p.Lookup.Get("CI_PROJECT_DIR") }
 
-// ReportDir holds junit.xml, gl-code-quality.json and gl-sast.json.
+// ReportDir holds junit.xml, gl-code-quality-report.json and gl-sast-report.json.
 func (*Platform) ReportDir() string { return filepath.Join(".ggen", "reports") }
 
 // Input reads INPUT_<NAME>.
