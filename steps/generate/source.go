@@ -59,7 +59,7 @@ func parseReference(text string) (reference, error) {
 	case strings.ContainsAny(pack, `/\`) || pack == "..":
 		return reference{}, bad("has a path for a package name")
 	}
-	if file = strings.TrimPrefix(file, "./"); !fs.ValidPath(file) || file == "." || strings.Contains(file, `\`) {
+	if file = strings.TrimPrefix(file, "./"); !fs.ValidPath(file) || file == "." || strings.ContainsAny(file, "\\\x00") {
 		return reference{}, bad("is not a clean path below the templates")
 	}
 	return reference{pack, file}, nil
