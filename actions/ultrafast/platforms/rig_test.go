@@ -205,7 +205,7 @@ var startDocker = sync.OnceValue(func() error {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
 		select {
 		case <-ended:
-			return nil
+			return unmountBelow(dir)
 		case <-time.After(30 * time.Second):
 			return errors.Join(errors.New("dockerd did not end in 30 s"), cmd.Process.Kill())
 		}
@@ -224,6 +224,25 @@ var startDocker = sync.OnceValue(func() error {
 	}
 	return fmt.Errorf("dockerd does not answer after 60 s: %w", err)
 })
+
+// unmountBelow unmounts what a daemon leaves mounted: the network namespace of containers
+// that had the host's.
+func unmountBelow(dir string) error {
+	table, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for line := range strings.Lines(string(table)) {
+		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1], dir+"/") {
+			_, all, err := command{args: []string{"umount", fields[1]}}.output(context.Background())
+			if err != nil {
+				errs = append(errs, fmt.Errorf("umount %s: %w: %s", fields[1], err, all))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
 
 func answers() error {
 	if runtime.GOOS != "linux" {
