@@ -1,8 +1,10 @@
 package platforms
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -18,6 +20,15 @@ func TestActionlint(t *testing.T) {
 		return all, err
 	}
 	files := glob(t, filepath.Join(root(), ".github", "workflows", "*.yml"), filepath.Join("testdata", "act", "*.yml"))
+	blocks := regexp.MustCompile("(?s)```yaml\n(name: .*?)```").FindAllStringSubmatch(read(t, filepath.Join(root(), "README.md")), -1)
+	if len(blocks) == 0 {
+		t.Error("the README has no workflow")
+	}
+	for i, block := range blocks {
+		name := filepath.Join(t.TempDir(), fmt.Sprintf("readme-%d.yml", i))
+		write(t, name, block[1])
+		files = append(files, name)
+	}
 	if all, err := lint(files...); err != nil {
 		t.Errorf("%v\n%s", err, all)
 	}
