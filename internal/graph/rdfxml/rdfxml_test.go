@@ -88,6 +88,7 @@ func TestErrors(t *testing.T) {
 		{node("<e:p></e:q>"), "</e:q> stands where <e:p> is to be closed", ""},
 		{node("<e:p>\x01</e:p>"), "control character", ""},
 		{node("<e:p>\xff</e:p>"), "not UTF-8", "UTF-8"},
+		{node("<e:p\x83q/>"), "not UTF-8", "UTF-8"},
 		{node("<e:p>&#0;</e:p>"), "a character that XML does not have", ""},
 		{head, "the end of the file, before <rdf:RDF> is closed", ""},
 		{"", "the document has no element", ""},

@@ -262,7 +262,7 @@ func (s *scanner) char(b []byte) []byte {
 	s.peekAt(utf8.UTFMax - 1)
 	r, n := utf8.DecodeRune(s.buf[s.pos:s.end])
 	if r == utf8.RuneError && n == 1 {
-		s.failHint("save the file as UTF-8, or declare its encoding", "a byte that is not UTF-8")
+		s.failUTF8()
 	}
 	if !isChar(r) {
 		s.fail("the character %U may not stand in XML", r)
@@ -280,6 +280,11 @@ func (s *scanner) fail(format string, args ...any) { s.failHint("", format, args
 
 func (s *scanner) failHint(hint, format string, args ...any) {
 	s.failAt(s.place(), hint, format, args...)
+}
+
+// failUTF8 is for a name too: U+FFFD, which the byte would pass for, may stand in one.
+func (s *scanner) failUTF8() {
+	s.failHint("save the file as UTF-8, or declare its encoding", "a byte that is not UTF-8")
 }
 
 // failAt ends the reading with an error at a place of the current token.

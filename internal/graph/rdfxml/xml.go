@@ -214,6 +214,10 @@ func (s *scanner) name(what string) name {
 		default:
 			s.peekAt(n + utf8.UTFMax - 1)
 			r, size := utf8.DecodeRune(s.buf[s.pos+n : s.end])
+			if r == utf8.RuneError && size == 1 {
+				s.pos += n
+				s.failUTF8()
+			}
 			if !graph.IsNameChar(r) {
 				return s.named(n, what)
 			}
