@@ -9,7 +9,7 @@ BUILD      := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install doors lint test test-platforms test-hostile release-actions demo fuzz bench-doors bench-start bench-graph clean
+.PHONY: help build install doors lint test test-platforms test-hostile release-actions demo fuzz bench-doors bench-start bench-graph bench-render clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,11 @@ bench-doors: ## what act and containers add to the programs; sizes of images
 
 bench-start: build ## sizes and start-up times of the six binaries
 	@$(GO) run ./bench/start -bin $(BIN)
+
+bench-render: build ## the Tera engine beside its peers, and 5,000 files beside tar; installs what that needs
+	@mkdir -p build/bench-render
+	@cd bench/render && $(GO) build -o ../../build/bench-render/render .
+	@build/bench-render/render -bin $(BIN)/ultrafast-generate -results bench/render/RESULTS.md
 
 clean: ## remove what was built
 	rm -rf build

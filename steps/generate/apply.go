@@ -21,6 +21,8 @@ type applier struct {
 	recovering bool
 	kept       []string
 	touched    map[string]bool // folders to sync
+	folders    map[string]bool // known to be real
+	made       map[string]bool // folders that were not there
 }
 
 // recoverLocked finishes the journal below root, if there is one, and removes
@@ -104,12 +106,15 @@ func (a *applier) checkStage(j journal) error {
 }
 
 func (a *applier) do(number int, c change) error {
-	if c.After != "" && !a.exists(stageName(number)) {
+	if c.After != "" && a.recovering && !a.exists(stageName(number)) {
 		return nil // in place already
 	}
-	now, err := a.present(c.Path)
-	if err != nil {
-		return err
+	var now state.Digest
+	if !a.made[path.Dir(c.Path)] { // else this very run made the folder, and the file is not there
+		var err error
+		if now, err = a.present(c.Path); err != nil {
+			return err
+		}
 	}
 	switch {
 	case c.After == "" && now == "":
@@ -131,7 +136,7 @@ func (a *applier) do(number int, c change) error {
 // with a cloned repository.
 func (a *applier) present(name string) (state.Digest, error) {
 	for i, r := range name {
-		if r != '/' {
+		if r != '/' || a.folders[name[:i]] {
 			continue
 		}
 		info, err := a.root.Lstat(name[:i])
@@ -147,8 +152,9 @@ func (a *applier) present(name string) (state.Digest, error) {
 		if !info.IsDir() {
 			return "", fault.New(fault.Finding, "remove or rename it", "%s is not a folder", name[:i])
 		}
+		a.know(name[:i])
 	}
-	if info, err := a.root.Lstat(name); err == nil && info.IsDir() {
+	if info, err := a.root.Lstat(name); isAbsent(err) || err == nil && info.IsDir() {
 		return "", nil
 	}
 	return digestAt(a.root, name)
@@ -168,18 +174,31 @@ func (a *applier) place(from, name string) error {
 }
 
 func (a *applier) makeFolders(folder string) error {
-	if folder == "." || a.exists(folder) {
+	if folder == "." || a.folders[folder] || a.exists(folder) {
 		return nil
 	}
 	parent := path.Dir(folder)
 	if err := a.makeFolders(parent); err != nil {
 		return err
 	}
-	if err := a.root.Mkdir(folder, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	err := a.root.Mkdir(folder, 0o755)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	a.touched[parent] = true
+	a.know(folder)
+	if err == nil && !a.recovering {
+		a.made[folder] = true
+	}
 	return nil
+}
+
+// know remembers a folder, so that it is not looked at for every file below it.
+func (a *applier) know(folder string) {
+	if a.folders == nil {
+		a.folders, a.made = map[string]bool{}, map[string]bool{}
+	}
+	a.folders[folder] = true
 }
 
 // remove deletes a file and the folders above it that this leaves empty.
@@ -190,6 +209,8 @@ func (a *applier) remove(name string) error {
 	folder := path.Dir(name)
 	for folder != "." && a.root.Remove(folder) == nil { // fails on the first that is not empty
 		delete(a.touched, folder)
+		delete(a.folders, folder)
+		delete(a.made, folder)
 		folder = path.Dir(folder)
 	}
 	a.touched[folder] = true

@@ -204,13 +204,22 @@ func writePaper(root *os.Root, name string, v any) error {
 }
 
 func writeSynced(root *os.Root, name string, content []byte, mode fs.FileMode) error {
+	return writeWhole(root, name, content, mode, (*os.File).Sync)
+}
+
+// writeUnsynced leaves it to the caller to make the file last.
+func writeUnsynced(root *os.Root, name string, content []byte, mode fs.FileMode) error {
+	return writeWhole(root, name, content, mode, func(*os.File) error { return nil })
+}
+
+func writeWhole(root *os.Root, name string, content []byte, mode fs.FileMode, finish func(*os.File) error) error {
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
 	if err == nil {
-		err = f.Sync()
+		err = finish(f)
 	}
 	return errors.Join(err, f.Close())
 }

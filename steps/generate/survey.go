@@ -52,6 +52,7 @@ type survey struct {
 	base       *tree                        // of merges; nil until it is read
 	archive    []byte                       // of generated
 	plain      map[string]bool              // folders known to be real
+	absent     map[string]bool              // folders that are not there
 	names      map[string]map[string]string // in a folder, by folded name
 }
 
@@ -64,7 +65,7 @@ func newSurvey(ctx context.Context, root *os.Root, dir string, plan *Plan, opts 
 		root: root, dir: dir, plan: plan, last: last, force: opts.Force, merge: opts.Merge,
 		next: manifest{Schema: paperSchema, Files: map[string]state.Digest{}, Edits: map[string][]state.Digest{}},
 		gone: map[string]bool{}, spelling: map[string]string{}, plain: map[string]bool{},
-		names: map[string]map[string]string{},
+		absent: map[string]bool{}, names: map[string]map[string]string{},
 	}
 	// Removals come first: a folder may have to make room for a file of its name.
 	if err := s.removals(); err != nil {
@@ -166,7 +167,10 @@ func (s *survey) file(f *File) error {
 		return err
 	}
 	after := state.DigestOf(f.Content)
-	info, err := s.root.Lstat(f.Path)
+	info, err := fs.FileInfo(nil), fs.ErrNotExist
+	if !s.absent[path.Dir(f.Path)] {
+		info, err = s.root.Lstat(f.Path)
+	}
 	switch {
 	case isAbsent(err):
 		if err := s.twin(f.Path); err != nil {
@@ -247,6 +251,9 @@ func (s *survey) change(f *File, before, after state.Digest) {
 // parents refuses a path that leads through a link or through a file that stays.
 func (s *survey) parents(name string) error {
 	components := strings.Split(path.Dir(name), "/")
+	if s.absent[path.Dir(name)] {
+		return nil
+	}
 	for i := range components {
 		folder := strings.Join(components[:i+1], "/")
 		if folder == "." || s.plain[folder] {
@@ -254,7 +261,8 @@ func (s *survey) parents(name string) error {
 		}
 		info, err := s.root.Lstat(folder)
 		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotDirectory), err == nil && info.Mode().IsRegular() && s.gone[folder]:
+		case isAbsent(err), err == nil && info.Mode().IsRegular() && s.gone[folder]:
+			s.absent[path.Dir(name)] = err != nil
 			return nil // nothing is there, so nothing below it
 		case err != nil:
 			return fmt.Errorf("write to %s: %w", s.dir, err)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -339,7 +340,7 @@ func equalManifests(a, b manifest) bool {
 }
 
 // stage writes and syncs the new contents, and backs up the old ones.
-func (s *survey) stage(ctx context.Context) error {
+func (s *survey) stage(ctx context.Context) (err error) {
 	for _, name := range []string{stageDir, backupDir} {
 		if err := s.root.Mkdir(name, 0o755); err != nil {
 			return err
@@ -350,9 +351,21 @@ func (s *survey) stage(ctx context.Context) error {
 			return fmt.Errorf("stage %s: %w", baseFile, err)
 		}
 	}
-	err := inParallel(ctx, maxWorkers, len(s.changes), func(_ context.Context, i int) error {
+	folder, err := s.root.OpenRoot(stageDir) // once: a path is opened part by part
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	// Many files are made to last together, few one by one: the file system may have
+	// much of others to write.
+	together := len(s.changes) >= manyChanges
+	write := writeSynced
+	if together {
+		write = writeUnsynced
+	}
+	err = inParallel(ctx, maxWorkers, len(s.changes), func(_ context.Context, i int) error {
 		if f := s.contents[i]; f != nil {
-			if err := writeSynced(s.root, stageName(i), f.Content, f.Mode); err != nil {
+			if err := write(folder, path.Base(stageName(i)), f.Content, f.Mode); err != nil {
 				return fmt.Errorf("stage %s: %w", f.Path, err)
 			}
 		}
@@ -364,7 +377,37 @@ func (s *survey) stage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if together {
+		if err := s.syncStage(ctx, folder); err != nil {
+			return err
+		}
+	}
 	return errors.Join(syncDir(s.root, stageDir), syncDir(s.root, backupDir))
+}
+
+// manyChanges is from how many on files are made to last together.
+const manyChanges = 256
+
+// syncStage makes all staged contents last.
+func (s *survey) syncStage(ctx context.Context, folder *os.Root) (err error) {
+	dir, err := folder.Open(".")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	if done, err := flush(dir); done || err != nil {
+		return err
+	}
+	return inParallel(ctx, maxWorkers, len(s.changes), func(_ context.Context, i int) error {
+		if s.contents[i] == nil {
+			return nil
+		}
+		f, err := folder.OpenFile(path.Base(stageName(i)), os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
 }
 
 // backUp keeps the present file under a second name; where the file system has
