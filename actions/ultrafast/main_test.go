@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "stateof": stateOf, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "unbuilt": unbuilt, "spoil": spoil, "firstline": firstLine, "masked": masked, "statefrom": stateFrom, "tree": listTree, "setstate2": setState2, "freeaddr": freeAddr, "listen": listen, "refused": refused})
+	apptest.Run(t, "testdata", map[string]apptest.Command{"setstate": setState, "stateof": stateOf, "flip": flip, "sed": replaceText, "append": appendLines, "digestof": digestOf, "shown": shown, "unbuilt": unbuilt, "spoil": spoil, "firstline": firstLine, "masked": masked, "statefrom": stateFrom, "tree": listTree, "setstate2": setState2, "setstate3": setState3, "freeaddr": freeAddr, "listen": listen, "refused": refused})
 }
 
 // setState puts the state that the last command printed into the variable STATE.
@@ -46,6 +46,14 @@ func setState(ts *testscript.TestScript, neg bool, args []string) {
 // stateOf puts the state that a command wrote to a file into the variable STATE.
 func stateOf(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("STATE", strings.TrimSpace(ts.ReadFile(args[0])))
+}
+
+// setState3 puts the state that the last command printed into the variable STATE3.
+func setState3(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: setstate3")
+	}
+	ts.Setenv("STATE3", strings.TrimSpace(ts.ReadFile("stdout")))
 }
 
 // freeAddr puts a loopback address on which nothing listens into the variable ADDR.

@@ -50,6 +50,9 @@ type Step struct {
 	Toolchain func(ctx context.Context) (Toolchain, error)
 	Imager    Imager
 	Service   Service
+	// Shard, if set, is the part of the tests that runs: every Count-th package from
+	// the Index-th on, in the order of import paths. See [Merge].
+	Shard *state.Shard
 	// TempDir is where working directories are made; empty means the system's.
 	TempDir string
 	// Log may be nil.
@@ -137,7 +140,12 @@ func (s Step) Key(ctx context.Context, _ state.State) (map[string]string, error)
 		return nil, err
 	}
 	l := s.limits()
+	shard := ""
+	if s.Shard != nil {
+		shard = fmt.Sprintf("%d/%d", s.Shard.Index, s.Shard.Count)
+	}
 	return map[string]string{
+		"shard":         shard,
 		"toolchain":     tool.String() + " " + string(tool.Digest),
 		"min-isolation": s.MinIsolation.String(),
 		"limits":        fmt.Sprintf("%d %g %d %d %d %s %d", l.Memory, l.CPUs, l.PIDs, l.Disk, l.Files, l.Wall, l.Output),
@@ -154,6 +162,11 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 	}
 	if err := s.Service.check(); err != nil {
 		return state.Result{}, err
+	}
+	if s.Shard != nil {
+		if err := s.Shard.Check(); err != nil {
+			return state.Result{}, fault.Wrap(err, fault.Usage, "write INDEX/COUNT, for example 1/3", "part of the tests")
+		}
 	}
 	tree, seed, err := source(in)
 	if err != nil {

@@ -142,6 +142,34 @@ type Cleanroom struct {
 	Image Digest `json:"image,omitempty"`
 	// Toolchain names what built the tree, for example "go1.26.0 linux/amd64".
 	Toolchain string `json:"toolchain"`
+	// Shard is set if a part of the tests ran. Such an entry has no image by itself:
+	// the shards of a set are merged into the entry that a run of all tests makes.
+	Shard *Shard `json:"shard,omitempty"`
+}
+
+// Shard says which part of the tests ran.
+type Shard struct {
+	// Index is 1 to Count.
+	Index int `json:"index"`
+	Count int `json:"count"`
+	// Image is the digest of the image that this shard made, whose artifacts have
+	// [ShardPrefix] before their names; empty if tests failed.
+	Image Digest `json:"image,omitempty"`
+}
+
+// ShardPrefix stands before the names of artifacts that a single shard made, where
+// nobody takes them for those of a whole run.
+const ShardPrefix = "shard/"
+
+// MaxShards is the most shards of a set.
+const MaxShards = 256
+
+// Check reports an index or a count out of range.
+func (s *Shard) Check() error {
+	if s.Count < 1 || s.Count > MaxShards || s.Index < 1 || s.Index > s.Count {
+		return fmt.Errorf("shard %d of %d: there may be 1 to %d, counted from 1", s.Index, s.Count, MaxShards)
+	}
+	return nil
 }
 
 // Validate is what the validate phase claims.
@@ -205,6 +233,11 @@ func (e *Entry) Check() error {
 	for _, name := range phase.All() {
 		if set[name] != (name == e.Phase) {
 			return fmt.Errorf("%s entry: field of phase %s is %s", e.Phase, name, map[bool]string{true: "set", false: "missing"}[set[name]])
+		}
+	}
+	if e.Cleanroom != nil && e.Cleanroom.Shard != nil {
+		if err := e.Cleanroom.Shard.Check(); err != nil {
+			return fmt.Errorf("%s entry: %w", e.Phase, err)
 		}
 	}
 	if e.Prev != "" {

@@ -46,6 +46,10 @@ func newSubject(s Step, in state.State, blobs state.Blobs) (*subject, error) {
 	if !ok {
 		return nil, fault.New(fault.Usage, "run `cleanroom-test run` first and hand on its state", "the state has no cleanroom-test entry, so nothing to judge")
 	}
+	if shard := built.Entry.Cleanroom.Shard; shard != nil {
+		return nil, fault.New(fault.Finding, "run `cleanroom-test merge` with the states of all shards and hand on its state",
+			"the cleanroom-test entry is shard %d of %d, which proves nothing alone", shard.Index, shard.Count)
+	}
 	sub := &subject{step: s, blobs: blobs, built: built}
 	for i := range in {
 		if link := &in[i]; link == built {

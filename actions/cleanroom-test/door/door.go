@@ -29,9 +29,10 @@ type CLI struct {
 
 // Commands are the verbs of the phase.
 type Commands struct {
-	Run  Run  `cmd:"" help:"Build, test and package the generated tree."`
-	Exec Exec `cmd:"" help:"Run one command in the clean room."`
-	GC   GC   `cmd:"" name:"gc" help:"Remove what killed runs left behind."`
+	Run   Run   `cmd:"" help:"Build, test and package the generated tree."`
+	Exec  Exec  `cmd:"" help:"Run one command in the clean room."`
+	Merge Merge `cmd:"" help:"Make one result of the shards of a test run."`
+	GC    GC    `cmd:"" name:"gc" help:"Remove what killed runs left behind."`
 }
 
 // New returns the door.
@@ -108,13 +109,17 @@ func (o Options) limits(project *config.Project) sandbox.Limits {
 }
 
 // Run is the phase.
-type Run struct{ Options }
+type Run struct {
+	Options
+	Shard string `placeholder:"I/N" help:"Run part I of N of the tests, from 1. Merge the states of all parts with merge. Default: all tests."`
+}
 
 // Help shows how it is called.
 func (*Run) Help() string {
 	return `Examples:
   ultrafast-cleanroom-test run --state "$STATE"
-  ultrafast-cleanroom-test run --state "$STATE" --min-isolation reduced`
+  ultrafast-cleanroom-test run --state "$STATE" --min-isolation reduced
+  ultrafast-cleanroom-test run --state "$STATE" --shard 1/3`
 }
 
 // Run builds, tests and packages.
@@ -129,6 +134,9 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	}
 	step, err := NewStep(a, project, r.Options)
 	if err != nil {
+		return err
+	}
+	if step.Shard, err = parseShard(r.Shard); err != nil {
 		return err
 	}
 	return a.RunSteps(ctx, chain, app.Run{Verdict: "built, tested and packaged", Failed: "cleanroom-test: no image was made"}, step)
