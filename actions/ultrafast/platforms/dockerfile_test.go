@@ -2,6 +2,7 @@ package platforms
 
 import (
 	"archive/tar"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -45,10 +46,10 @@ func TestDockerfile(t *testing.T) {
 func TestDockerfileOfAPhase(t *testing.T) {
 	on(t, actImage)
 	golang(t)
-	context := filepath.Join(t.TempDir(), "source")
-	copyTree(t, context)
+	source := filepath.Join(t.TempDir(), "source")
+	copyTree(t, source)
 	const tag = "ultrafast.test/built:market"
-	call(t, command{args: []string{"docker", "build", "--quiet", "--network", "none", "--build-arg", "PHASE=market", "--tag", tag, context}})
+	call(t, command{args: []string{"docker", "build", "--quiet", "--network", "none", "--build-arg", "PHASE=market", "--tag", tag, source}})
 	inspect(t, tag, "market")
 	// The default entrypoint is the one phase that there is.
 	if got := call(t, command{args: []string{"docker", "run", "--rm", tag, "--version"}}); !strings.HasPrefix(got, "ultrafast-market ") {
@@ -158,6 +159,14 @@ func golang(t *testing.T) {
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, all)
 		}
+		// The stage that compiles has no name; its label is that of this image.
+		atEnd = append(atEnd, func() error {
+			_, all, err := command{args: []string{"docker", "image", "prune", "--force", "--filter", "label=" + ours}}.output(context.Background())
+			if err != nil {
+				return fmt.Errorf("remove what builds have left: %w: %s", err, all)
+			}
+			return nil
+		})
 		return os.Remove(archive)
 	})
 }
