@@ -77,6 +77,9 @@ bench-doors: ## what act and containers add to the programs; sizes of images
 bench-start: build ## sizes and start-up times of the six binaries
 	@$(GO) run ./bench/start -bin $(BIN)
 
+bench-graph: ## the graph engine beside its peers; installs them with npm and pip, writes bench/graph/RESULTS.md
+	@$(GO) run ./bench/graph
+
 bench-render: build ## the Tera engine beside its peers, and 5,000 files beside tar; installs what that needs
 	@mkdir -p build/bench-render
 	@cd bench/render && $(GO) build -o ../../build/bench-render/render .
