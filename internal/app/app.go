@@ -219,7 +219,7 @@ func (a *App) parse(door Door) (func(context.Context) error, error) {
 		return nil, err
 	}
 	a.maskAll(parser.Model.Node)
-	if err := checkLengths(a.Args); err != nil {
+	if err := checkArguments(a.Args); err != nil {
 		return nil, err
 	}
 	parsed, err := parser.Parse(a.Args)
@@ -236,18 +236,38 @@ func (a *App) parse(door Door) (func(context.Context) error, error) {
 // into a file. Kong takes quadratic time to divide a list.
 const maxValue = 64 << 10
 
-// checkLengths refuses values that are too long. What comes after "--" is for another
-// program.
-func checkLengths(args []string) error {
+// checkArguments refuses values that are too long, and private keys. What comes after
+// "--" is for another program.
+func checkArguments(args []string) error {
 	for i, arg := range args {
 		if arg == "--" {
 			return nil
 		}
-		if err := checkLength(fmt.Sprintf("argument %d", i+1), arg); err != nil {
+		what, value := fmt.Sprintf("argument %d", i+1), arg
+		if _, joined, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(arg, "--") && !isPrivateKey(arg) {
+			value = joined
+		}
+		if err := errors.Join(checkPrivateKey(what, value), checkLength(what, arg)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// checkPrivateKey refuses a key that is written where the name of its file belongs, as
+// by a CI variable that is not of type file. It must be called before anything is
+// parsed: a message about a wrong path would quote the key.
+func checkPrivateKey(what, value string) error {
+	if isPrivateKey(value) {
+		return fault.New(fault.Usage, "write it into a file that only the job can read, and name that; in GitLab, make the variable of type file",
+			"%s is a private key itself, not the name of a file", what)
+	}
+	return nil
+}
+
+func isPrivateKey(value string) bool {
+	value = strings.TrimSpace(value)
+	return strings.HasPrefix(value, "-----BEGIN ") && strings.Contains(value, "PRIVATE KEY-----")
 }
 
 func checkLength(what, value string) error {
@@ -273,6 +293,8 @@ func (a *App) resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, erro
 	switch {
 	case !ok:
 		return nil, nil
+	case isPrivateKey(v):
+		return nil, checkPrivateKey("the value", v)
 	case !flag.IsSlice() && !flag.IsMap():
 		return v, nil
 	case !strings.ContainsAny(v, "\r\n"):

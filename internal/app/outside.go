@@ -10,24 +10,31 @@ import (
 )
 
 // CheckOutside refuses, as a fault.Usage, a signing key or a trust root at path that
-// lies in the project, links followed: what writes there would decide whom to
-// trust. Where there is no project file there is no project to be in.
+// lies in the project or in the workspace that the CI system has checked out, links
+// followed: what writes there would decide whom to trust. Where there is no project
+// file there is no project to be in.
 func (a *App) CheckOutside(project *config.Project, what, path string) error {
-	if project.File == "" {
-		return nil
+	inside := map[string]string{"workspace": a.Platform.Root()}
+	if project.File != "" {
+		inside["project"] = project.Dir
 	}
-	home, err := resolved(project.Dir)
-	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "", "find the project")
-	}
-	// A link in the project to a file outside is as bad as the file: both ends count.
-	for _, at := range []func(string) (string, error){resolved, resolvedFolder} {
-		real, err := at(a.Abs(path))
-		if err != nil {
-			return fault.Wrap(err, fault.Usage, "name a file that can be read", what)
+	for _, name := range []string{"project", "workspace"} {
+		if inside[name] == "" {
+			continue
 		}
-		if rel, err := filepath.Rel(home, real); err == nil && filepath.IsLocal(rel) {
-			return fault.New(fault.Usage, "keep it where the workspace cannot change it", "%s %s lies in the project %s", what, path, project.Dir)
+		home, err := resolved(inside[name])
+		if err != nil {
+			return fault.Wrap(err, fault.Unavailable, "", "find the "+name)
+		}
+		// A link in there to a file outside is as bad as the file: both ends count.
+		for _, at := range []func(string) (string, error){resolved, resolvedFolder} {
+			real, err := at(a.Abs(path))
+			if err != nil {
+				return fault.Wrap(err, fault.Usage, "name a file that can be read", what)
+			}
+			if rel, err := filepath.Rel(home, real); err == nil && filepath.IsLocal(rel) {
+				return fault.New(fault.Usage, "keep it where the workspace cannot change it", "%s %s lies in the %s %s", what, path, name, inside[name])
+			}
 		}
 	}
 	return nil
