@@ -54,6 +54,12 @@ func workflowFaults(workflow map[string]any, inputs map[string][]doorgen.Input) 
 func stepFaults(step map[string]any, inputs map[string][]doorgen.Input) []string {
 	uses, _ := step["uses"].(string)
 	with, _ := step["with"].(map[string]any)
+	if script, _ := step["run"].(string); strings.Contains(script, "${{") {
+		return []string{"an expression becomes text of a script: hand it in by env"}
+	}
+	if strings.HasPrefix(uses, "actions/checkout@") && with["persist-credentials"] != false {
+		return []string{"the checkout leaves the token in the workspace"}
+	}
 	if uses == "" || strings.HasPrefix(uses, "./") {
 		return nil
 	}
@@ -124,6 +130,34 @@ func TestWorkflows(t *testing.T) {
 	}
 }
 
+// TestCompositeActions holds the scripts of our actions to the rules of workflows.
+func TestCompositeActions(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join(root, "actions", "*", "action.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for _, name := range append(files, filepath.Join(root, "action.yml")) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs, _ := parseWorkflow(t, name, text)["runs"].(map[string]any)
+		steps, _ := runs["steps"].([]any)
+		for _, s := range steps {
+			step, _ := s.(map[string]any)
+			checked++
+			for _, fault := range stepFaults(step, nil) {
+				t.Errorf("%s: %s", name, fault)
+			}
+		}
+	}
+	if checked < 5 { // the root, cleanroom-test, setup
+		t.Errorf("only %d steps were seen", checked)
+	}
+}
+
 // TestWorkflowFaults sees every rule fail.
 func TestWorkflowFaults(t *testing.T) {
 	t.Parallel()
@@ -132,7 +166,9 @@ jobs:
   a:
     permissions: {contents: write, id-token: write}
     steps:
-      - uses: actions/checkout@v4
+      - uses: actions/setup-go@v5
+      - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683
+      - run: echo ${{ inputs.project }}
       - uses: ultrafast-ci/ultrafast/actions/sell@main
       - uses: ultrafast-ci/ultrafast/actions/sign@main
         with: {kee: x}
@@ -142,8 +178,9 @@ jobs:
 	inputs["strict"] = []doorgen.Input{{Name: "key", Required: true}} // none of ours has an input like that
 	got := strings.Join(workflowFaults(bad, inputs), "\n")
 	for _, want := range []string{
-		"no permissions", "no timeout-minutes", "may write contents", "may write id-token", "checkout@v4 is not pinned",
+		"no permissions", "no timeout-minutes", "may write contents", "may write id-token", "setup-go@v5 is not pinned",
 		"no action ultrafast-ci/ultrafast/actions/sell@main", "has no input kee", "needs the input key",
+		"the checkout leaves the token", "text of a script",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q was not seen in:\n%s", want, got)

@@ -49,7 +49,7 @@ func (a *App) OpenChain(ctx context.Context, base string) (*Chain, error) {
 	if url == "" {
 		url = "layout:" + filepath.Join(".ggen", "state")
 	}
-	options := []store.Option{store.WithCredentials(registryCredentials(a.Lookup))}
+	options := []store.Option{store.WithCredentials(registryCredentials(a.Lookup, a.Log))}
 	if ref.Head != "" {
 		options = append(options, store.Existing())
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ultrafast-ci/ultrafast/internal/oci/ocitest"
 )
 
 // act runs workflows of a workspace.
@@ -154,6 +156,26 @@ func TestActArtifacts(t *testing.T) {
 	a.serveArtifacts(t)
 	a.must(t, "push")
 	a.compareArtifacts(t)
+}
+
+// TestActRegistry keeps the state in a registry that asks for credentials: those of the
+// secret, in containers and on the runner.
+func TestActRegistry(t *testing.T) {
+	on(t, actHost)
+	if !full() {
+		t.Skip("the short form shares a store")
+	}
+	const password = "s3cret-of-the-registry"
+	registry := ocitest.New(t, ocitest.WithReferrers(), ocitest.WithPassword("robot", password))
+	a := released(t, func(*act) string { return "oci://" + registry.Host + "/example/orders/state" })
+	auth := fmt.Sprintf(`{"auths": {%q: {"username": "robot", "password": %q}}}`, registry.Host, password)
+	a.env, a.args = append(a.env, "REGISTRY_AUTH="+auth), append(a.args, "-s", "REGISTRY_AUTH")
+	if log := a.must(t, "push"); strings.Contains(log, password) {
+		t.Errorf("the password is in the log:\n%s", log)
+	}
+	t.Setenv("DOCKER_AUTH_CONFIG", auth) // not before: the jobs of act would see it
+	compareClaims(t, strings.TrimSpace(read(t, a.report())))
+	a.nothingLeft(t)
 }
 
 // compareArtifacts compares the claims of the store that the last job has uploaded.

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestActionlint holds every workflow to actionlint, the README's among them, and sees
-// it find something.
+// TestActionlint holds every workflow to actionlint, those of the documentation among
+// them, and sees it find something.
 func TestActionlint(t *testing.T) {
 	on(t, actHost)
 	program := goTool(t, "actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
@@ -20,14 +20,16 @@ func TestActionlint(t *testing.T) {
 		return all, err
 	}
 	files := glob(t, filepath.Join(root(), ".github", "workflows", "*.yml"), filepath.Join("testdata", "act", "*.yml"))
-	blocks := regexp.MustCompile("(?s)```yaml\n(name: .*?)```").FindAllStringSubmatch(read(t, filepath.Join(root(), "README.md")), -1)
-	if len(blocks) == 0 {
-		t.Error("the README has no workflow")
-	}
-	for i, block := range blocks {
-		name := filepath.Join(t.TempDir(), fmt.Sprintf("readme-%d.yml", i))
-		write(t, name, block[1])
-		files = append(files, name)
+	for _, page := range []string{"README.md", "docs/github.md"} {
+		blocks := regexp.MustCompile("(?s)```yaml\n(name: .*?)```").FindAllStringSubmatch(read(t, filepath.Join(root(), page)), -1)
+		if len(blocks) == 0 {
+			t.Errorf("%s has no workflow", page)
+		}
+		for i, block := range blocks {
+			name := filepath.Join(t.TempDir(), fmt.Sprintf("%s-%d.yml", filepath.Base(page), i))
+			write(t, name, block[1])
+			files = append(files, name)
+		}
 	}
 	if all, err := lint(files...); err != nil {
 		t.Errorf("%v\n%s", err, all)

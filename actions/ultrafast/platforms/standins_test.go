@@ -13,7 +13,7 @@ import (
 var standIns = map[string]string{
 	"actions/upload-artifact": `name: upload-artifact, by the same protocol
 description: Stands in for the action that needs node.
-inputs: {name: {description: Name}, path: {description: Directory}, include-hidden-files: {description: Always}, if-no-files-found: {description: Always error}, retention-days: {description: Not kept}}
+inputs: {name: {description: Name}, path: {description: Directory}, include-hidden-files: {description: Always}, if-no-files-found: {description: Always error}, retention-days: {description: Not kept}, overwrite: {description: Nothing is there}}
 runs:
   using: composite
   steps:
