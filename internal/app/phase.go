@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/ultrafast-ci/ultrafast/internal/pipeline"
@@ -43,7 +44,7 @@ func (a *App) OpenChain(ctx context.Context, base string) (*Chain, error) {
 			return nil, err
 		}
 		if url == "" {
-			url = ref.Store
+			url = a.here(ref.Store)
 		}
 	}
 	if url == "" {
@@ -63,6 +64,15 @@ func (a *App) OpenChain(ctx context.Context, base string) (*Chain, error) {
 	}
 	chain, err := s.Load(ctx, ref.Head)
 	return &Chain{Store: s, State: chain}, err
+}
+
+// here returns the URL of a store that another step of the job has named, as this one
+// finds it.
+func (a *App) here(url string) string {
+	if dir, ok := strings.CutPrefix(url, "layout:"); ok {
+		return "layout:" + a.Platform.Here(dir)
+	}
+	return url
 }
 
 // Result is what a command that runs phases prints as JSON.

@@ -40,6 +40,9 @@ type Platform interface {
 	// Root is the directory of the repository, absolute; empty where not known.
 	// Paths of annotations and reports are relative to it.
 	Root() string
+	// Here returns a directory that another step of the job has named, as this one sees
+	// it: a container may have the workspace at a path of its own.
+	Here(dir string) string
 
 	// Input returns the input called name (in kebab case) and whether it was
 	// given; an empty input counts as not given.

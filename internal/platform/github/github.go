@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -57,6 +58,28 @@ func (p *Platform) Debug() bool { return p.Lookup.Get("RUNNER_DEBUG") == "1" }
 
 // Root is the workspace.
 func (p *Platform) Root() string { return p.Lookup.Get("GITHUB_WORKSPACE") }
+
+// containerWorkspace is where the runner mounts the workspace into a container action.
+const containerWorkspace = "/github/workspace"
+
+// Here moves a directory from the workspace of a container action to that of the
+// runner, or back. The runner tells a container where its own is by RUNNER_WORKSPACE,
+// the directory above it, which has the name of the repository.
+func (p *Platform) Here(dir string) string {
+	root, other := p.Root(), containerWorkspace
+	if root == containerWorkspace {
+		above := p.Lookup.Get("RUNNER_WORKSPACE")
+		if above == "" {
+			return dir
+		}
+		other = path.Join(above, path.Base(p.Lookup.Get("GITHUB_REPOSITORY")))
+	}
+	rest, ok := strings.CutPrefix(dir, other+"/")
+	if root == "" || !ok {
+		return dir
+	}
+	return path.Join(root, rest)
+}
 
 // ReportDir is a directory that .ggen already has in the workspace.
 func (*Platform) ReportDir() string { return filepath.Join(".ggen", "reports") }

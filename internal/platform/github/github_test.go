@@ -410,3 +410,29 @@ func FuzzAnnotate(f *testing.F) {
 		}
 	})
 }
+
+func TestHere(t *testing.T) {
+	t.Parallel()
+	const onRunner, container = "/home/runner/work/orders/orders", "/github/workspace"
+	host := map[string]string{"GITHUB_WORKSPACE": onRunner}
+	inside := map[string]string{"GITHUB_WORKSPACE": container, "RUNNER_WORKSPACE": "/home/runner/work/orders", "GITHUB_REPOSITORY": "example/orders"}
+	for _, c := range []struct {
+		env       map[string]string
+		dir, want string
+	}{
+		{host, container + "/a/.ggen/state", onRunner + "/a/.ggen/state"},
+		{host, onRunner + "/.ggen/state", onRunner + "/.ggen/state"},
+		{host, container + "s/.ggen/state", container + "s/.ggen/state"},
+		{host, ".ggen/state", ".ggen/state"},
+		{inside, onRunner + "/a/.ggen/state", container + "/a/.ggen/state"},
+		{inside, container + "/.ggen/state", container + "/.ggen/state"},
+		{inside, "/srv/state", "/srv/state"},
+		{map[string]string{"GITHUB_WORKSPACE": container}, onRunner + "/.ggen/state", onRunner + "/.ggen/state"},
+		{map[string]string{}, container + "/.ggen/state", container + "/.ggen/state"},
+	} {
+		p := github.New(runner.Host{Lookup: func(name string) (string, bool) { v, ok := c.env[name]; return v, ok }})
+		if got := p.Here(c.dir); got != c.want {
+			t.Errorf("%v: %s is %s, want %s", c.env, c.dir, got, c.want)
+		}
+	}
+}

@@ -10,9 +10,6 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
-// containerWorkspace is where the runner mounts the workspace into a container action.
-const containerWorkspace = "/github/workspace"
-
 // Drop gives up root for the uid and gid of the workspace's owner, where the process
 // is root in a container and the workspace belongs to another. The supplementary
 // groups are that gid alone. Files then belong to the user whose job it is, and a

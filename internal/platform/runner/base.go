@@ -109,6 +109,9 @@ func (*Base) ReportDir() string { return "" }
 // Root is empty: it is not known.
 func (*Base) Root() string { return "" }
 
+// Here returns the directory as it is.
+func (*Base) Here(dir string) string { return dir }
+
 // Debug is false.
 func (*Base) Debug() bool { return false }
 
