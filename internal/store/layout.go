@@ -34,7 +34,10 @@ func openLayout(dir string, existing bool) (*layout, error) {
 		return nil, err
 	}
 	if _, err := os.Stat(l.path("oci-layout")); errors.Is(err, fs.ErrNotExist) {
-		if err := replace(l.path("oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
+		// All can read every file: a store that root has made in a container is uploaded
+		// by a user of the runner. The lock would be its maker's alone.
+		err := errors.Join(touch(l.path("index.lock")), replace(l.path("oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`)))
+		if err != nil {
 			return nil, l.unusable(err)
 		}
 	}
@@ -193,6 +196,15 @@ func (l *layout) readIndex() (*imageIndex, error) {
 		return nil, l.unusable(fmt.Errorf("index.json: %w", err))
 	}
 	return index, nil
+}
+
+// touch makes an empty file that all can read, unless it is there.
+func touch(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // replace writes b to path so that a reader, or a run after a crash, sees the old

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -410,6 +411,32 @@ func TestNothingStaysBehind(t *testing.T) {
 	}
 	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
 		t.Errorf("%v %v", left, err)
+	}
+}
+
+// TestReadableByAll: what root makes in a container action is uploaded by another user.
+func TestReadableByAll(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("windows has no such modes")
+	}
+	dir := filepath.Join(t.TempDir(), "state")
+	s := open(t, "layout:"+dir)
+	appendTo(t, s, nil, blob(t, s, "a", "text"))
+	seen := 0
+	err := filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode().Perm()&0o004 == 0 {
+			t.Errorf("%s has the mode %s", name, info.Mode())
+		}
+		seen++
+		return err
+	})
+	if err != nil || seen < 8 {
+		t.Errorf("%d files: %v", seen, err)
 	}
 }
 
