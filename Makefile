@@ -5,7 +5,8 @@ BIN        := build/bin
 DOORS      := market generate cleanroom-test validate deploy
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Without the state of a repository: equal source gives equal bytes and equal claims.
-BUILD      := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
+# A Mac's linker needs the build id, of which it makes the LC_UUID that macOS asks for.
+BUILD       = -trimpath -buildvcs=false -ldflags='-s -w $(if $(filter darwin,$(shell $(GO) env GOOS)),,-buildid=)'
 
 export CGO_ENABLED ?= 0
 
@@ -50,13 +51,13 @@ test-platforms: ## the example through all jobs of act, GitLab and Tekton; insta
 
 # Built twice, from the work tree and from what is committed, in another directory:
 # the digests are those that anyone gets.
-release-actions: ## write build/release, HEAD with images by digest: make release-actions TAG=v1.2.3
+release-actions: ## write build/release and build/binaries, HEAD by digest: make release-actions TAG=v1.2.3
 	@test -n "$(TAG)" || { echo "write make release-actions TAG=v1.2.3" >&2; exit 2; }
 	@images/busybox.sh
-	@rm -rf build/release && mkdir -p build/release/build
+	@rm -rf build/release build/binaries && mkdir -p build/release/build
 	@git archive HEAD | tar -x -C build/release
 	@cp -R build/busybox build/release/build/
-	$(GO) run ./images --tag $(TAG) --output layout:build/images --actions build/release
+	$(GO) run ./images --tag $(TAG) --output layout:build/images --binaries build/binaries --actions build/release
 	$(GO) run ./images --tag $(TAG) --source build/release --check build/release
 
 demo: build ## take the example to a running service, twice, under load

@@ -38,12 +38,19 @@ type built struct {
 // build makes everything in s. A flavour whose parts this machine does not have is
 // left out with a message, unless it was asked for by name.
 func (b *builder) build(ctx context.Context, s selection, named bool) ([]built, error) {
+	out := []built{}
+	if len(s.platforms) == 0 {
+		return out, nil
+	}
+	var programs []string
+	for _, i := range s.images {
+		programs = append(programs, i.programs...)
+	}
 	for _, platform := range s.platforms {
-		if err := b.compile(ctx, s.images, archOf(platform)); err != nil {
+		if err := b.compile(ctx, programs, platform); err != nil {
 			return nil, err
 		}
 	}
-	var out []built
 	for _, f := range s.flavours {
 		for _, i := range s.images {
 			if !i.has(f) {

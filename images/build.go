@@ -85,7 +85,7 @@ func (b *builder) stack(ctx context.Context, i image, f flavour, arch string) ([
 	}
 	for _, name := range i.programs {
 		l, err := b.layer("program "+name+" "+arch, "/"+name, func() (func(archive) error, error) {
-			return program(name, filepath.Join(b.work, arch, name)), nil
+			return program(name, filepath.Join(b.compiled("linux/"+arch), name)), nil
 		})
 		if err != nil {
 			return nil, err
@@ -95,41 +95,50 @@ func (b *builder) stack(ctx context.Context, i image, f flavour, arch string) ([
 	return stack, nil
 }
 
-// compile builds the programs of images for an architecture. The result depends on
-// the source, the version and goVersion alone: no path, no version control, no build id, no
-// setting of the machine.
-func (b *builder) compile(ctx context.Context, images []image, arch string) error {
-	out := filepath.Join(b.work, arch)
+// compiled is where the programs for a platform are.
+func (b *builder) compiled(platform string) string {
+	return filepath.Join(b.work, strings.ReplaceAll(platform, "/", "_"))
+}
+
+// compile builds programs, directories below actions/, for a platform. The result
+// depends on the source, the version and goVersion alone: no path, no version control,
+// no setting of the machine.
+func (b *builder) compile(ctx context.Context, programs []string, platform string) error {
+	out := b.compiled(platform)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	var programs []string
-	for _, i := range images {
-		for _, name := range i.programs {
-			programs = append(programs, "./actions/"+name)
-		}
+	var packages []string
+	for _, name := range programs {
+		packages = append(packages, "./actions/"+name)
 	}
-	slices.Sort(programs)
-	programs = slices.Compact(programs)
-	fmt.Fprintf(b.log, "images: compile %d programs for linux/%s\n", len(programs), arch)
-	link := "-ldflags=-s -w -buildid="
+	slices.Sort(packages)
+	packages = slices.Compact(packages)
+	fmt.Fprintf(b.log, "images: compile %d programs for %s\n", len(packages), platform)
+	link := "-ldflags=-s -w"
+	if !strings.HasPrefix(platform, "darwin/") {
+		// The linker makes LC_UUID of the build id, and macOS 26 may refuse to start a
+		// program that has none.
+		link += " -buildid="
+	}
 	if b.version != "" {
 		link += " -X github.com/ultrafast-ci/ultrafast/internal/app.released=" + b.version
 	}
 	args := append([]string{
 		"build", "-trimpath", "-buildvcs=false", "-mod=readonly", link,
 		"-o", out + string(filepath.Separator),
-	}, programs...)
-	_, err := b.goCommand(ctx, arch, args...)
-	return fault.Wrap(err, fault.Finding, "make `go build ./...` work", "compile for linux/"+arch)
+	}, packages...)
+	_, err := b.goCommand(ctx, platform, args...)
+	return fault.Wrap(err, fault.Finding, "make `go build ./...` work", "compile for "+platform)
 }
 
 // goCommand runs the go command of goVersion and returns its standard output.
-func (b *builder) goCommand(ctx context.Context, arch string, args ...string) ([]byte, error) {
+func (b *builder) goCommand(ctx context.Context, platform string, args ...string) ([]byte, error) {
+	system, arch, _ := strings.Cut(platform, "/")
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = b.source
 	cmd.Env = append(os.Environ(),
-		"GOTOOLCHAIN="+goVersion, "GOOS=linux", "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0", "CGO_ENABLED=0",
+		"GOTOOLCHAIN="+goVersion, "GOOS="+system, "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0", "CGO_ENABLED=0",
 		"GOFLAGS=", "GOEXPERIMENT=", "GOFIPS140=off", "GOWORK=off", "GO111MODULE=on")
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -164,7 +173,7 @@ func (b *builder) busybox(arch string) (func(archive) error, error) {
 func (b *builder) toolchain(ctx context.Context, arch string) (func(archive) error, error) {
 	module := fmt.Sprintf("golang.org/toolchain@v0.0.1-%s.linux-%s", goVersion, arch)
 	fmt.Fprintf(b.log, "images: fetch %s\n", module)
-	out, err := b.goCommand(ctx, arch, "mod", "download", "-json", module)
+	out, err := b.goCommand(ctx, "linux/"+arch, "mod", "download", "-json", module)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "check that the Go module proxy can be reached", "fetch the Go toolchain")
 	}

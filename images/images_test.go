@@ -37,7 +37,7 @@ func fake(t *testing.T) *builder {
 	t.Helper()
 	b := &builder{source: t.TempDir(), work: t.TempDir(), log: io.Discard}
 	for _, platform := range platforms {
-		dir := filepath.Join(b.work, archOf(platform))
+		dir := b.compiled(platform)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -304,7 +304,8 @@ func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"--phase", "market,nothing"}, {"--flavour", "alpine"}, {"--platform", "windows/amd64"}, {"--output", "/dir"},
-		{"--output", "layout:"}, {"--nothing"}, {"market"},
+		{"--output", "layout:"}, {"--nothing"}, {"market"}, {"--binaries", "none", "--platform", "plan9/amd64"},
+		{"--actions", "none", "--tag", "v1 2"}, {"--check", "none", "--tag", "v1/2"},
 	} {
 		if err := run(t.Context(), args, io.Discard, io.Discard); fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "" {
 			t.Errorf("%v: %v", args, err)
@@ -352,10 +353,11 @@ func TestReleasedVersion(t *testing.T) {
 		t.Skip("compiles a program")
 	}
 	b := &builder{source: root, work: t.TempDir(), version: "v9.8.7-rc.1", log: t.Output()}
-	if err := b.compile(t.Context(), table[:1], runtime.GOARCH); err != nil {
+	platform := "linux/" + runtime.GOARCH
+	if err := b.compile(t.Context(), table[0].programs, platform); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(filepath.Join(b.work, runtime.GOARCH, table[0].programs[0]), "--version").Output()
+	out, err := exec.Command(filepath.Join(b.compiled(platform), table[0].programs[0]), "--version").Output()
 	if err != nil && runtime.GOOS == "linux" || err == nil && string(out) != "ultrafast-market v9.8.7-rc.1\n" {
 		t.Errorf("it says %q, %v", out, err)
 	}

@@ -1,15 +1,15 @@
 // Command images builds what is published as container images: one per phase and
-// one with all of them, for two architectures, in three flavours. Run it at the
-// root of the repository:
+// one with all of them, for two architectures, in three flavours; and, for a release,
+// the same programs as binaries for six systems. Run it at the root of the repository:
 //
 //	go run ./images --output layout:build/images
 //	go run ./images --push ghcr.io/ultrafast-ci --tag v1.2.3
-//	go run ./images --actions build/release --tag v1.2.3
+//	go run ./images --binaries build/binaries --actions build/release --tag v1.2.3
 //	go run ./images --check build/release --tag v1.2.3
 //
 // It needs Go and nothing else: no daemon, no base image. Equal source gives equal
-// digests on every machine, so a digest can be written into action.yml before it is
-// published, and anyone can check that an image is what the source says. Programs
+// digests on every machine, so a digest can be written into action.yml, or into
+// actions/setup/checksums.txt, before what it stands for is published, and anyone can check that an image is what the source says. Programs
 // are compiled by one version of Go; certificates, shell and toolchain are pinned by
 // digest; nothing in an image depends on a clock, a path or a host.
 //
@@ -49,7 +49,7 @@ func main() {
 
 // command is the command line.
 type command struct {
-	output, push, tag           string
+	output, push, tag, binaries string
 	actions, check, registry    string
 	phases, flavours, platforms string
 	source                      string
@@ -63,12 +63,13 @@ func parse(args []string, stderr io.Writer) (command, error) {
 	flags.StringVar(&c.output, "output", "", "write an OCI image layout: layout:`DIR`")
 	flags.StringVar(&c.push, "push", "", "push to `host/path`/<name>:<tag>")
 	flags.StringVar(&c.tag, "tag", "main", "tag of the scratch flavour; others add -shell or -go. A version such as v1.2.3 is also what the programs call themselves")
-	flags.StringVar(&c.actions, "actions", "", "write the digests into the actions of the release tree `DIR`")
+	flags.StringVar(&c.actions, "actions", "", "write the digests of images and binaries into the actions of the release tree `DIR`")
 	flags.StringVar(&c.check, "check", "", "fail if the actions of the release tree `DIR` name other digests")
+	flags.StringVar(&c.binaries, "binaries", "", "write the programs for every system to `DIR`, as <name>_<os>_<arch>[.exe]")
 	flags.StringVar(&c.registry, "registry", registry, "`host/path` that a release tree names")
 	flags.StringVar(&c.phases, "phase", "", "only these `phases`, \"all\" for the image with all (default every image)")
 	flags.StringVar(&c.flavours, "flavour", "", "only these: scratch,shell,toolchain (default every one that can be built here)")
-	flags.StringVar(&c.platforms, "platform", "", "only these: linux/amd64,linux/arm64 (default both)")
+	flags.StringVar(&c.platforms, "platform", "", "only these: linux/amd64,linux/arm64, and for binaries darwin/ and windows/ too (default every one)")
 	flags.StringVar(&c.source, "source", ".", "root of the module to build")
 	flags.BoolVar(&c.json, "json", false, "print JSON")
 	if err := flags.Parse(args); err != nil {
@@ -94,7 +95,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if c.output != "" && (!ok || dir == "") {
 		return fault.New(fault.Usage, "write --output layout:DIR", "output %q has an unknown form", c.output)
 	}
-	chosen, err := choose(c.phases, c.flavours, c.platforms)
+	released := c.actions != "" || c.check != ""
+	if released && !releaseTag.MatchString(c.tag) {
+		return fault.New(fault.Usage, "write --tag with letters, digits, dots and dashes, such as v1.2.3", "tag %q cannot be that of a release", c.tag)
+	}
+	chosen, err := choose(c.phases, c.flavours, c.platforms, released || c.binaries != "")
 	if err != nil {
 		return err
 	}
@@ -121,26 +126,41 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			return err
 		}
 	}
-	if err := c.release(images); err != nil {
+	binaries, err := b.binaries(ctx, chosen, c.binaries)
+	if err != nil {
+		return err
+	}
+	if err := c.release(images, binaries, chosen); err != nil {
 		return err
 	}
 	return report(stdout, images, chosen.platforms, c.json)
 }
 
 // release writes or checks a release tree, if the command line names one.
-func (c command) release(images []built) error {
+func (c command) release(images []built, binaries []binary, chosen selection) error {
 	r := release{registry: c.registry, tag: c.tag, images: images, partial: c.phases != "" || c.flavours != ""}
+	s := checksums{tag: c.tag, binaries: binaries, partial: c.phases != "" || c.platforms != ""}
+	hasImages := len(chosen.platforms) > 0
 	if c.actions != "" {
-		r.dir = c.actions
-		if err := r.write(); err != nil {
+		r.dir, s.dir = c.actions, c.actions
+		if hasImages {
+			if err := r.write(); err != nil {
+				return err
+			}
+		}
+		if err := s.write(); err != nil {
 			return err
 		}
 	}
-	if c.check != "" {
-		r.dir = c.check
-		return r.check()
+	if c.check == "" {
+		return nil
 	}
-	return nil
+	r.dir, s.dir = c.check, c.check
+	var wrong error
+	if hasImages {
+		wrong = r.check()
+	}
+	return errors.Join(wrong, s.check())
 }
 
 func report(w io.Writer, images []built, platforms []string, asJSON bool) error {

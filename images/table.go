@@ -95,11 +95,14 @@ type selection struct {
 	images    []image
 	flavours  []flavour
 	platforms []string
+	// systems are those of binaries; none where no binaries are made.
+	systems []string
 }
 
 // choose returns the part of the table that comma-separated lists name; an empty
-// list stands for everything.
-func choose(phases, flavourNames, platformNames string) (selection, error) {
+// list stands for everything. Platforms that have no images can be named where
+// binaries are made.
+func choose(phases, flavourNames, platformNames string, binaries bool) (selection, error) {
 	var s selection
 	var err error
 	if s.images, err = pick("phase", phases, table, func(i image) string { return i.phase }); err != nil {
@@ -108,7 +111,19 @@ func choose(phases, flavourNames, platformNames string) (selection, error) {
 	if s.flavours, err = pick("flavour", flavourNames, flavours, func(f flavour) string { return f.name }); err != nil {
 		return s, err
 	}
-	s.platforms, err = pick("platform", platformNames, platforms, func(p string) string { return p })
+	known := platforms
+	if binaries {
+		known = systems
+	}
+	chosen, err := pick("platform", platformNames, known, func(p string) string { return p })
+	for _, p := range chosen {
+		if slices.Contains(platforms, p) {
+			s.platforms = append(s.platforms, p)
+		}
+	}
+	if binaries {
+		s.systems = chosen
+	}
 	return s, err
 }
 

@@ -64,10 +64,12 @@ download() { # SUM URL TARGET
 }
 
 build() { # NAME TARGET
-  local door=${1#ultrafast-}
+  local door=${1#ultrafast-} link='-s -w -buildid='
+  # The linker makes LC_UUID of the build id, and macOS 26 may not start a program without.
+  if [ "$(uname -s)" = Darwin ]; then link='-s -w'; fi
   command -v go > /dev/null ||
     fail 3 "this commit has no released $1, and there is no Go to build it: put actions/setup-go before this step"
-  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -o "$2" "./actions/$door") ||
+  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="$link" -o "$2" "./actions/$door") ||
     fail 3 "$1 cannot be built"
 }
 
