@@ -181,12 +181,19 @@ func TestActRegistry(t *testing.T) {
 // compareArtifacts compares the claims of the store that the last job has uploaded.
 func (a *act) compareArtifacts(t *testing.T) {
 	t.Helper()
-	_, digest, ok := strings.Cut(strings.TrimSpace(read(t, a.report())), "@")
-	if !ok {
-		t.Fatalf("the state is %q", read(t, a.report()))
-	}
-	compareClaims(t, "layout:"+a.artifact(t, "ultrafast-state-deploy")+"@"+digest)
+	compareClaims(t, a.artifactState(t, "ultrafast-state-deploy", read(t, a.report())))
 	a.nothingLeft(t)
+}
+
+// artifactState returns a reference to the state that ref names in the store of a
+// runner, for the artifact that this store was uploaded as.
+func (a *act) artifactState(t *testing.T, name, ref string) string {
+	t.Helper()
+	_, digest, ok := strings.Cut(strings.TrimSpace(ref), "@")
+	if !ok {
+		t.Fatalf("the state is %q", ref)
+	}
+	return "layout:" + a.artifact(t, name) + "@" + digest
 }
 
 // serveArtifacts has act serve artifacts below the shared directory.

@@ -2,6 +2,7 @@ package platforms
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -158,10 +159,19 @@ func claims(t testing.TB, state string) map[string]string {
 // read, to make the claims that the command line makes.
 func compareClaims(t testing.TB, state string) {
 	t.Helper()
-	got, want := claims(t, state), reference(t)
-	for _, phase := range compared {
+	for _, wrong := range wrongClaims(claims(t, state), reference(t), compared) {
+		t.Error(wrong)
+	}
+}
+
+// wrongClaims returns a line for each of the phases whose claim is not the wanted one,
+// or that either of them lacks.
+func wrongClaims(got, want map[string]string, phases []string) []string {
+	var wrong []string
+	for _, phase := range phases {
 		if want[phase] == "" || got[phase] != want[phase] {
-			t.Errorf("the claim of %s is %q, and on the command line %q", phase, got[phase], want[phase])
+			wrong = append(wrong, fmt.Sprintf("the claim of %s is %q, and on the command line %q", phase, got[phase], want[phase]))
 		}
 	}
+	return wrong
 }

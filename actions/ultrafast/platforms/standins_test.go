@@ -60,6 +60,10 @@ func (a *act) standIn(t *testing.T, goRoot string) {
 			t.Fatalf("pipeline.yml does not use %s", name)
 		}
 		a.replaced[found] = dir
+		// READMEs name the version that the comment behind the commit tells of.
+		if major := regexp.MustCompile(regexp.QuoteMeta(found) + ` # (v[0-9]+)\.`).FindStringSubmatch(workflow); major != nil {
+			a.replaced[name+"@"+major[1]] = dir
+		}
 	}
 }
 
