@@ -28,6 +28,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/oci/ocitest"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
 const root = ".."
@@ -313,9 +314,9 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestReproducible builds an image from two copies of the source, in directories of
+// TestReproducible builds an image and a binary from two copies of the source, in directories of
 // different names, and expects the same bytes. With ULTRAFAST_LONG it does so for
-// all images and platforms, and compiles each copy from nothing.
+// all images, binaries and platforms, and compiles each copy from nothing.
 func TestReproducible(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles two programs")
@@ -326,15 +327,27 @@ func TestReproducible(t *testing.T) {
 		args = []string{"--json"}
 	}
 	var results [2]bytes.Buffer
+	var binaries [2][]string
 	for n, path := range []string{"a", "another/much longer path"} {
 		dir := filepath.Join(t.TempDir(), path)
 		copySource(t, dir)
 		if long {
 			t.Setenv("GOCACHE", t.TempDir())
 		}
-		if err := run(t.Context(), append(args, "--source", dir), &results[n], t.Output()); err != nil {
+		out := filepath.Join(t.TempDir(), path)
+		if err := run(t.Context(), append(args, "--source", dir, "--binaries", out), &results[n], t.Output()); err != nil {
 			t.Fatal(err)
 		}
+		files, err := os.ReadDir(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			binaries[n] = append(binaries[n], f.Name()+" "+string(state.DigestOf([]byte(readText(t, filepath.Join(out, f.Name()))))))
+		}
+	}
+	if !slices.Equal(binaries[0], binaries[1]) || len(binaries[0]) == 0 {
+		t.Errorf("binaries differ: %q, %q", binaries[0], binaries[1])
 	}
 	if !bytes.Equal(results[0].Bytes(), results[1].Bytes()) {
 		t.Errorf("%s\n%s", &results[0], &results[1])
