@@ -80,8 +80,8 @@ func pull(t *testing.T, list []published) map[string]published {
 }
 
 // releaseTree returns a copy of this work tree whose actions name images by digest
-// instead of building the Dockerfile: what a release is. The daemon has the images. It
-// is made once and must not be changed.
+// instead of building the Dockerfile: what a release is, but for its binaries. The
+// daemon has the images. It is made once and must not be changed.
 func releaseTree(t *testing.T) string {
 	t.Helper()
 	docker(t)
@@ -92,6 +92,11 @@ func releaseTree(t *testing.T) string {
 		copyTree(t, dir)
 		host := ocitest.New(t).Host
 		byFlavor["scratch"] = pull(t, publish(t, host, "scratch", "--registry", host+"/test", "--actions", dir))
+		// Nothing serves the binaries that a release names by URL: these are built.
+		checksums := filepath.Join("actions", "setup", "checksums.txt")
+		if err := copyFile(filepath.Join(root(), checksums), filepath.Join(dir, checksums), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }
