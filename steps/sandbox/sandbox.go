@@ -131,9 +131,25 @@ type EnvironmentSpec struct {
 	MinIsolation Level
 	// Limits bound all that runs in the environment together.
 	Limits Limits
+	// Network says whom containers reach; empty means [NetworkInternal].
+	Network Network
 	// Hosts are names that resolve inside, to addresses inside; nil for none.
 	Hosts map[string]string
 }
+
+// Network says whom the containers of an environment reach. No mode reaches the
+// host's network: an allow-list of hosts outside is [NetworkInternal] with a
+// forward proxy of the caller's, which listens by [Environment.Listen].
+type Network string
+
+const (
+	// NetworkInternal lets the containers of an environment reach each other, and
+	// nothing else.
+	NetworkInternal Network = "internal"
+	// NetworkNone leaves every container alone with a loopback interface of its own.
+	// Dial and Listen are refused with fault.Usage.
+	NetworkNone Network = "none"
+)
 
 // Limits bound resources. Zero means the back end's default for that field,
 // never "unlimited".
@@ -184,6 +200,11 @@ type Environment interface {
 	// Dial connects to an address inside the environment's network, as a probe
 	// or a load generator does. At level None it is the host's loopback.
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
+	// Listen opens a TCP port for connections from the containers, as a forward
+	// proxy needs it. Addr of the listener is an address that they can dial; the
+	// caller accepts, outside. Close of the environment closes it. A back end
+	// whose engine is on another machine may answer fault.Unavailable.
+	Listen(ctx context.Context) (net.Listener, error)
 	// Close stops every container and frees everything. It works after ctx of
 	// Create is cancelled and may be called more than once.
 	Close(ctx context.Context) error
@@ -194,17 +215,33 @@ type ContainerSpec struct {
 	// Name is unique within the environment, and is the host name inside.
 	Name string
 	// Root is a directory that becomes the read-only root; empty means a minimal
-	// root that holds the host's /usr (and what links into it) read-only.
+	// root that holds the host's /usr (and what links into it) read-only. A back end
+	// without access to the host's files needs Image instead, and says so.
 	Root string
-	// Argv is the command and its arguments; a name without "/" is looked up in PATH.
+	// Image is an image whose files become the read-only root, in place of Root: a
+	// reference by digest, "name@sha256:…", that the back end's image source knows.
+	// Its configuration gives what the specification leaves out: command, working
+	// directory and user; its environment comes before Env. Every volume that it
+	// declares is a [Scratch] mount unless Mounts has that target.
+	Image string
+	// Argv is the command and its arguments; a name without "/" is looked up in
+	// PATH. Empty means the entrypoint of the image, followed by Args or, without
+	// any, by the image's command.
 	Argv []string
-	// Env is the whole environment, "KEY=value".
+	// Args follow the entrypoint of the image. Not with Argv.
+	Args []string
+	// Env is the whole environment, "KEY=value"; see Image.
 	Env []string
-	// Dir is the working directory inside; empty means "/".
+	// Dir is the working directory inside; empty means that of the image, or "/".
 	Dir string
-	// UID and GID inside; zero means 65534, nobody: nothing runs as root inside.
+	// UID and GID inside; zero means the user of the image if that is not root, and
+	// 65534, nobody, otherwise: nothing runs as root inside.
 	UID, GID int
-	Mounts   []Mount
+	// Aliases are more names by which other containers of the environment reach
+	// this one; its own name is one always. They resolve to [Container.Address] in
+	// containers that start later.
+	Aliases []string
+	Mounts  []Mount
 	// Stdin may be nil. Stdout and Stderr receive output as it comes; nil discards it.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
@@ -241,6 +278,16 @@ type Mount struct {
 // Container is one running or ended process tree.
 type Container interface {
 	Name() string
+	// Address is the IP address at which the environment's containers and
+	// [Environment.Dial] reach this one: of its own where the back end gives one to
+	// each, so that two may use one port if both listen on their address only. It
+	// is 127.0.0.1 where the network is shared, and empty with [NetworkNone].
+	Address() string
+	// Exec runs one more process in the container, behind the same walls and limits,
+	// and waits for its end. It ends with ctx, and with the container.
+	Exec(ctx context.Context, spec ExecSpec) (ExitStatus, error)
+	// Usage tells what the container has used until now.
+	Usage(ctx context.Context) (Usage, error)
 	// Signal sends a signal to the main process.
 	Signal(sig os.Signal) error
 	// Wait waits for the end. A process that fails is a result, not an error;
@@ -248,6 +295,29 @@ type Container interface {
 	Wait(ctx context.Context) (ExitStatus, error)
 	// Kill ends the whole tree at once and waits for it.
 	Kill(ctx context.Context) error
+}
+
+// ExecSpec asks for a process in a running container.
+type ExecSpec struct {
+	// Argv, Env, Dir are as in [ContainerSpec]; an empty Env and Dir are the
+	// container's own.
+	Argv []string
+	Env  []string
+	Dir  string
+	// Stdin may be nil. Stdout and Stderr receive output as it comes; nil discards it.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// Usage is what a container used. A field is zero if it could not be measured.
+type Usage struct {
+	Wall, CPU time.Duration
+	// Memory and PeakMemory are in bytes.
+	Memory, PeakMemory int64
+	// ReadBytes and WriteBytes passed block devices.
+	ReadBytes, WriteBytes int64
+	// PIDs are the processes and threads of now.
+	PIDs int
 }
 
 // ExitStatus is how a container ended and what it used.
@@ -262,6 +332,8 @@ type ExitStatus struct {
 	Wall, CPU                  time.Duration
 	// PeakMemory is in bytes; zero if it could not be measured.
 	PeakMemory int64
+	// ReadBytes and WriteBytes passed block devices; zero if that could not be measured.
+	ReadBytes, WriteBytes int64
 }
 
 // OK reports whether the process ended by itself with code 0.
