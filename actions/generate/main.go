@@ -6,8 +6,13 @@ import (
 
 	"github.com/ultrafast-ci/ultrafast/actions/generate/door"
 	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/hook"
 )
 
 func main() {
+	if embedded.Reexec() || hook.Reexec() {
+		return
+	}
 	os.Exit(app.Main(door.New(), app.System()))
 }

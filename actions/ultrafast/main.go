@@ -9,10 +9,11 @@ import (
 	"github.com/ultrafast-ci/ultrafast/actions/ultrafast/reference"
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/hook"
 )
 
 func main() {
-	if embedded.Reexec() {
+	if embedded.Reexec() || hook.Reexec() {
 		return
 	}
 	d, ok := reference.Named(os.Args[0])

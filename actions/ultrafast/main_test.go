@@ -16,19 +16,20 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/app/apptest"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/hook"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
 // TestMain runs the tests, or the program itself where a verb starts it again: it
 // asks for its own executable, which is that of the tests then.
 func TestMain(m *testing.M) {
-	if embedded.Reexec() {
+	if embedded.Reexec() || hook.Reexec() {
 		return
 	}
 	if strings.HasSuffix(filepath.Base(os.Args[0]), ".test") && len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
 		os.Exit(app.Main(door.New(), app.System()))
 	}
-	apptest.Main(m, embedded.Reexec, doors)
+	apptest.Main(m, nil, doors)
 }
 
 func TestScripts(t *testing.T) {

@@ -148,6 +148,7 @@ func (p *Project) Origins() []Origin {
 		{Setting: "template.lstrip_blocks", Value: strconv.FormatBool(p.Template.LstripBlocks)},
 		{Setting: "template.rdf_cache_enabled", Value: strconv.FormatBool(p.Template.RDFCacheEnabled)},
 		{Setting: "template.rdf_cache_ttl_seconds", Value: strconv.Itoa(p.Template.RDFCacheTTLSeconds)},
+		{Setting: "template.allow_hooks", Value: strconv.FormatBool(p.Template.AllowHooks)},
 		{Setting: "query.max_rows", Value: strconv.Itoa(p.Query.MaxRows)},
 		{Setting: "query.timeout_seconds", Value: strconv.Itoa(p.Query.TimeoutSeconds)},
 		{Setting: "query.max_memory_mb", Value: strconv.Itoa(p.Query.MaxMemoryMB)},

@@ -11,6 +11,9 @@ type Template struct {
 	OutputBufferSize   int    `doc:"output_buffer_size"`
 	RDFCacheEnabled    bool   `doc:"rdf_cache_enabled"`
 	RDFCacheTTLSeconds int    `doc:"rdf_cache_ttl_seconds"`
+	// AllowHooks has the commands of templates run, in the sandbox. No template can
+	// set it: none may write below .ggen.
+	AllowHooks bool `doc:"allow_hooks"`
 }
 
 // Lifecycle is [lifecycle] of .ggen/config.toml.

@@ -40,20 +40,6 @@ func (s *settings) keep(h *header, expand expander) error {
 	return nil
 }
 
-// hooksOff tells of commands that are not run.
-func (h *header) hooksOff() []finding.Finding {
-	var out []finding.Finding
-	for _, n := range []*document.Node{h.shBefore, h.shAfter} {
-		if n != nil {
-			out = append(out, finding.Finding{
-				Rule: "template-hook-off", Severity: finding.Low, Where: n.Place,
-				What: "the template names a command; commands of templates are not run", Fix: "run it yourself if you trust it",
-			})
-		}
-	}
-	return out
-}
-
 // isEdit reports whether the template edits a file instead of making one: inject,
 // or without that one of the modes.
 func (h *header) isEdit(expand expander) (bool, error) {

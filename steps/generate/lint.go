@@ -165,6 +165,11 @@ func (l *linter) front(engine render.Engine) []string {
 	if l.set, err = h.settings(raw); err == nil && l.set.edits && !tagged(h.atLine) {
 		_, _, _, err = h.mode(raw)
 	}
+	asIs := func(_ *document.Node, text string) (string, error) { return text, nil }
+	for _, n := range []*document.Node{h.shBefore, h.shAfter} {
+		_, hookErr := commandsOf(n, asIs)
+		err = errors.Join(err, hookErr)
+	}
 	if err != nil {
 		l.mistake(ruleFrontMatter, placeOf(err, l.t.place(1)), err)
 	}

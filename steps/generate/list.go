@@ -30,6 +30,8 @@ type Info struct {
 	// Queries are the names of its queries, in the order of the file.
 	Queries []string `json:"queries,omitempty"`
 	ForEach string   `json:"forEach,omitempty"`
+	// Hooks are its commands, with their keys.
+	Hooks []string `json:"hooks,omitempty"`
 	// Seed is the template's own seed, if it has one.
 	Seed     string            `json:"seed,omitempty"`
 	Findings []finding.Finding `json:"findings,omitempty"`
@@ -120,6 +122,14 @@ func (t *template) info() Info {
 	if named, err := queries(h.sparql, raw); err == nil {
 		for _, q := range named {
 			info.Queries = append(info.Queries, q.name)
+		}
+	}
+	asIs := func(_ *document.Node, text string) (string, error) { return text, nil }
+	for _, n := range []*document.Node{h.shBefore, h.shAfter} {
+		if commands, err := commandsOf(n, asIs); err == nil {
+			for _, argv := range commands {
+				info.Hooks = append(info.Hooks, map[bool]string{true: "sh_before: ", false: "sh_after: "}[n == h.shBefore]+line(argv))
+			}
 		}
 	}
 	if number, ok, err := seed(h.determinism, raw); err == nil && ok {

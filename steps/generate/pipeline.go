@@ -64,6 +64,9 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 		plan.Edits = append(plan.Edits, outputs[i].edits...)
 		plan.Findings = append(plan.Findings, j.findings...)
 	}
+	if err := plan.noteHooks(outputs); err != nil {
+		return nil, err
+	}
 	return plan, plan.finish()
 }
 
@@ -77,10 +80,12 @@ func bar(done, n int) string {
 	return "[" + strings.Repeat("#", full) + strings.Repeat("-", width-full) + "]"
 }
 
-// made is what one template gives.
+// made is what one template gives: files, or edits.
 type made struct {
 	files []File
 	edits []Edit
+	// around are the commands of each of them, nil if the template has none.
+	around []around
 }
 
 // job is one template of one unit.
@@ -97,6 +102,8 @@ type job struct {
 	body         body
 	data         *dataset
 	findings     []finding.Finding
+	// allowHooks has the commands of the template run.
+	allowHooks bool
 }
 
 // jobs loads every template that the units name, in order.
@@ -129,10 +136,14 @@ func (s *Step) jobs(ctx context.Context, in state.State, blobs state.Blobs) ([]*
 			if err != nil {
 				return nil, err
 			}
-			jobs = append(jobs, &job{
+			j := &job{
 				options: &s.Options, unit: unit, template: t, dialect: dialect, lib: lib, graphs: graphs, caller: caller,
-				findings: slices.Concat(t.warnings, t.header.hooksOff()),
-			})
+				findings: t.warnings, allowHooks: s.Hooks != nil,
+			}
+			if !j.allowHooks {
+				j.findings = slices.Concat(t.warnings, t.header.hooksOff())
+			}
+			jobs = append(jobs, j)
 		}
 	}
 	return jobs, nil
@@ -492,6 +503,13 @@ func (j *job) output(ctx context.Context, engine render.Engine, vars *render.Map
 	}
 	if j.set.skipEmpty && strings.TrimSpace(text) == "" {
 		return nil
+	}
+	if j.template.header.shBefore != nil || j.template.header.shAfter != nil {
+		commands, err := j.hooks(ctx, engine, vars, target)
+		if err != nil {
+			return err
+		}
+		out.around = append(out.around, commands)
 	}
 	if j.set.edits {
 		e, err := j.edit(ctx, engine, vars, target, text, where)

@@ -60,6 +60,11 @@ type Plan struct {
 	Findings []finding.Finding
 	// Seed is the seed of the run.
 	Seed uint64
+	// Hooks are the commands of templates, in the order in which [Step.Run] runs them
+	// over the tree; until then Files are as they were rendered.
+	Hooks []Hook
+
+	outputs []made // of every template, kept if there are Hooks
 }
 
 // modeOf makes scripts executable: nothing else in a template says so.

@@ -35,6 +35,10 @@ type Step struct {
 	// Lock keeps two runs that write to OutputDir apart; nil means that the caller does.
 	Lock Locker
 
+	// Hooks runs the commands of templates. They run only if it is set; that a
+	// template has commands which do not run is a finding.
+	Hooks Hooks
+
 	// GraphCache keeps graphs for other runs of the process; nil keeps them for the
 	// templates of this run alone.
 	GraphCache *GraphCache
@@ -95,10 +99,11 @@ type Options struct {
 func (s *Step) Phase() phase.Name { return phase.Generate }
 
 // Key returns the digests of everything the tree depends on, besides the
-// packages, which the chain names.
+// packages, which the chain names. With Hooks it returns nil: a command depends on
+// the programs of the machine.
 func (s *Step) Key(_ context.Context, in state.State) (map[string]string, error) {
 	inputs, err := s.inputs(in)
-	if err != nil {
+	if err != nil || s.Hooks != nil {
 		return nil, err
 	}
 	key := make(map[string]string, len(inputs))
@@ -120,6 +125,12 @@ func (s *Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (stat
 	if err != nil {
 		return s.refusal(inputs, err)
 	}
+	facts := map[string]string{}
+	if len(plan.Hooks) > 0 {
+		if facts, err = s.runHooks(ctx, plan); err != nil {
+			return state.Result{}, fault.Wrap(err, fault.KindOf(err), "", "nothing was written")
+		}
+	}
 	artifact, err := plan.pack(ctx, blobs)
 	if err != nil {
 		return state.Result{}, fmt.Errorf("keep the generated tree: %w", err)
@@ -132,7 +143,7 @@ func (s *Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (stat
 	if err != nil {
 		return state.Result{}, fmt.Errorf("keep the edits: %w", err)
 	}
-	facts := map[string]string{"generate.bytes": fmt.Sprint(plan.bytes())}
+	facts["generate.bytes"] = fmt.Sprint(plan.bytes())
 	if s.OutputDir != "" {
 		changes, err := Write(ctx, s.OutputDir, plan, WriteOptions{Force: s.Options.Force, Lock: s.Lock})
 		if err != nil {
@@ -359,11 +370,11 @@ func (s *Step) inputs(in state.State) ([]state.Input, error) {
 		}
 	}
 	o := s.Options // Force is left out: it decides about the output directory, not about the tree
-	for name, value := range map[string]any{
-		"units":   units,
-		"vars":    []any{o.Vars, o.VarsFile, o.Flags},
-		"options": []any{o.TemplateVarsWin, o.AllowCI, o.Strict, o.Dialect, o.Seed, o.now().Format(time.RFC3339Nano)},
-	} {
+	options := []any{o.TemplateVarsWin, o.AllowCI, o.Strict, o.Dialect, o.Seed, o.now().Format(time.RFC3339Nano)}
+	if s.Hooks != nil {
+		options = append(options, "hooks")
+	}
+	for name, value := range map[string]any{"units": units, "vars": []any{o.Vars, o.VarsFile, o.Flags}, "options": options} {
 		b, err := json.Marshal(value) // sorts map keys
 		if err != nil {
 			return nil, fault.New(fault.Usage, "", "%s: %w", name, err)

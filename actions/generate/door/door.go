@@ -3,6 +3,7 @@ package door
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"path/filepath"
 
@@ -58,6 +59,8 @@ type Options struct {
 	Strict          bool              `help:"Refuse unknown keys in front matter."`
 	AllowShellChars bool              `help:"Permit $$( and backticks in values of --vars."`
 	AllowCI         bool              `name:"allow-ci" help:"Permit templates that write pipeline definitions."`
+	AllowHooks      bool              `aliases:"allow-sh" help:"Run the commands that templates name (sh_before, sh_after), in a sandbox without a network. Default: as allow_hooks of .ggen/config.toml says, else not."`
+	MinIsolation    string            `enum:",full,reduced,none" default:"" placeholder:"LEVEL" help:"Weakest isolation in which commands of templates run: full, reduced or none. Default: as the project says, else full."`
 	Seed            uint64            `help:"Seed of everything random."`
 	KeepMapOrder    bool              `help:"Visit maps in the order of their keys in the file. By default keys are sorted."`
 	Limits
@@ -71,7 +74,7 @@ type Options struct {
 // Template renders templates.
 type Template struct {
 	Options
-	DryRun bool `help:"Show a unified diff and write nothing."`
+	DryRun bool `help:"Show a unified diff and the commands that would run, and write and run nothing."`
 	Merge  bool `help:"Merge what is new into files that were changed by hand; what both changed is marked."`
 }
 
@@ -80,7 +83,8 @@ func (*Template) Help() string {
 	return `Examples:
   ultrafast-generate template                          # what the project file names
   ultrafast-generate template go-http-service:main.go.tmpl --vars port=9090 --output-dir out
-  ultrafast-generate template --state "$STATE" --dry-run --output-dir out`
+  ultrafast-generate template --state "$STATE" --dry-run --output-dir out
+  ultrafast-generate template --allow-hooks --output-dir out   # commands of templates, in a sandbox`
 }
 
 // Run renders, and adds the entry to the chain.
@@ -183,6 +187,11 @@ func (t Tree) diff(ctx context.Context, w io.Writer, chain *app.Chain, step *gen
 	plan, err := step.Plan(ctx, chain.State, chain.Store)
 	if err != nil {
 		return err
+	}
+	for i := range plan.Hooks {
+		if _, err := fmt.Fprintf(w, "would run %s\n", &plan.Hooks[i]); err != nil {
+			return err
+		}
 	}
 	return generate.Diff(ctx, w, t.Dir, plan, generate.WriteOptions{Force: t.Force, Merge: t.merge, Within: t.project})
 }

@@ -1,19 +1,24 @@
 package door
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
 	"github.com/ultrafast-ci/ultrafast/internal/document"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/hook"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/generate"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
 // maxInput bounds a graph or variables file, in bytes.
@@ -35,6 +40,11 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 		GraphCache: graphCache(a, project),
 		Log:        a.Log,
 	}
+	if o.AllowHooks || project.Template.AllowHooks {
+		if step.Hooks, err = hooks(a, project, o); err != nil {
+			return nil, err
+		}
+	}
 	if o.VarsFile != "" {
 		vars, err := readVars(a, o.VarsFile)
 		if err != nil {
@@ -47,6 +57,35 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 	}
 	step.Units, err = units(project, o)
 	return step, err
+}
+
+// hooks returns what runs the commands of templates: the sandbox of this machine.
+func hooks(a *app.App, project *config.Project, o Options) (generate.Hooks, error) {
+	level, err := sandbox.ParseLevel(cmp.Or(o.MinIsolation, project.Cleanroom.MinIsolation))
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Usage, "", "minimum isolation")
+	}
+	cache, err := a.CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	back := embedded.New(embedded.Options{StateDir: filepath.Join(cache, "environments"), Log: a.Log})
+	return &hook.Runner{Backend: back, MinIsolation: level, Path: shownPath(a), Log: a.Log}, nil
+}
+
+// shownPath is the part of PATH that the sandbox shows: what is below /usr, and what
+// links into it.
+func shownPath(a *app.App) string {
+	all, _ := a.Lookup("PATH")
+	var shown []string
+	for _, dir := range filepath.SplitList(all) {
+		for _, top := range []string{"/usr/", "/bin/", "/sbin/"} {
+			if strings.HasPrefix(filepath.Clean(dir)+"/", top) {
+				shown = append(shown, filepath.Clean(dir))
+			}
+		}
+	}
+	return strings.Join(shown, ":")
 }
 
 // dialect returns how the project has its templates read (rows K-08 to K-10).

@@ -67,9 +67,16 @@ func describe(ctx context.Context, a *app.App, packages []string, ask func(*gene
 	if a.Output == "json" {
 		return a.PrintJSON(infos)
 	}
-	rows := [][]any{{"TEMPLATE", "WRITES", "QUERIES", "NEEDS"}}
+	rows := [][]any{{"TEMPLATE", "WRITES", "QUERIES", "NEEDS", "RUNS"}}
+	runs := false
 	for _, i := range infos {
-		rows = append(rows, []any{i.Reference, i.To, strings.Join(i.Queries, " "), strings.Join(i.Needs, " ")})
+		runs = runs || len(i.Hooks) > 0
+		rows = append(rows, []any{i.Reference, i.To, strings.Join(i.Queries, " "), strings.Join(i.Needs, " "), strings.Join(i.Hooks, "; ")})
+	}
+	if !runs {
+		for i := range rows {
+			rows[i] = rows[i][:4]
+		}
 	}
 	return a.Table(rows...)
 }

@@ -158,10 +158,11 @@ func (v *Verify) arguments(a *app.App) []string {
 		add("vars-file", a.Abs(v.VarsFile))
 	}
 	add("graph", v.Graph...)
+	add("min-isolation", v.MinIsolation)
 	for _, dir := range v.Package {
 		add("package", a.Abs(dir))
 	}
-	for name, is := range map[string]bool{"strict": v.Strict, "allow-shell-chars": v.AllowShellChars, "allow-ci": v.AllowCI, "keep-map-order": v.KeepMapOrder} {
+	for name, is := range map[string]bool{"strict": v.Strict, "allow-shell-chars": v.AllowShellChars, "allow-ci": v.AllowCI, "allow-hooks": v.AllowHooks, "keep-map-order": v.KeepMapOrder} {
 		if is {
 			args = append(args, "--"+name)
 		}

@@ -28,6 +28,7 @@ type Replay struct {
 	VarsFile     string            `type:"existingfile" placeholder:"FILE" help:"Variables, as they were given to generate."`
 	Graph        []string          `placeholder:"FILE" help:"Graph file, as it was given to generate; may be repeated."`
 	Package      []string          `type:"existingdir" placeholder:"DIR" help:"Package in a local directory, as it was given to generate; may be repeated."`
+	AllowHooks   bool              `help:"Run the commands of templates, if generate ran them. Default: as allow_hooks of .ggen/config.toml says, else not."`
 	MinIsolation string            `enum:",full,reduced,none" default:"" placeholder:"LEVEL" help:"Weakest isolation that is accepted here: full, reduced or none. Default: as the project says, else full."`
 	TrustRoot    string            `type:"path" placeholder:"FILE" help:"Policy by which validate judged: a file outside the workspace."`
 }

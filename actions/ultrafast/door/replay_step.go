@@ -111,8 +111,9 @@ func (r *Replay) generate(ctx context.Context, a *app.App, project *config.Proje
 		return generate.NewStep(a, project, generate.Options{
 			Template: templates, Vars: r.Vars, VarsFile: r.VarsFile, Graph: r.Graph, Package: r.Package,
 			AllowShellChars: true, // what was accepted once is accepted again
-			Seed:            recorded.Entry.Generate.Seed,
-			Strict:          on(0), AllowCI: on(1), KeepMapOrder: on(2), TemplateVarsWin: on(3),
+			AllowHooks:      r.AllowHooks, MinIsolation: r.MinIsolation,
+			Seed:   recorded.Entry.Generate.Seed,
+			Strict: on(0), AllowCI: on(1), KeepMapOrder: on(2), TemplateVarsWin: on(3),
 		})
 	}
 	templates := r.Template

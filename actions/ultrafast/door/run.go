@@ -25,6 +25,7 @@ type Run struct {
 	Until        string `placeholder:"PHASE" default:"deploy" help:"Stop after this phase."`
 	Locked       bool   `help:"Install exactly what the lock file says."`
 	Force        bool   `help:"Overwrite generated files that were changed by hand."`
+	AllowHooks   bool   `help:"Run the commands that templates name, in a sandbox. Default: as allow_hooks of .ggen/config.toml says, else not."`
 	MinIsolation string `enum:",full,reduced,none" default:"" placeholder:"LEVEL" help:"Weakest isolation that is accepted: full, reduced or none. Default: as the project says, else full."`
 	Key          string `type:"path" placeholder:"FILE" help:"Private key that signs the verdict; without it the verdict stays unsigned."`
 	TrustRoot    string `type:"path" placeholder:"FILE" help:"Keys and policy that deploy trusts: a file outside the workspace."`
@@ -134,7 +135,9 @@ func (r *Run) steps(a *app.App, project *config.Project, until phase.Name) ([]pi
 	return steps, nil
 }
 
-func (r *Run) generate() generate.Options { return generate.Options{Force: r.Force} }
+func (r *Run) generate() generate.Options {
+	return generate.Options{Force: r.Force, AllowHooks: r.AllowHooks, MinIsolation: r.MinIsolation}
+}
 
 func (r *Run) validate() validate.Options {
 	return validate.Options{MinIsolation: r.MinIsolation, TrustRoot: r.TrustRoot}
