@@ -103,7 +103,6 @@ var importers = map[string][]string{
 	"github.com/Masterminds/sprig":                      {"internal/render/gotmpl"},
 	"github.com/gofrs/flock":                            {"internal/lock"},
 	"github.com/secure-systems-lab/go-securesystemslib": {"internal/attest"},
-	"github.com/elastic/go-seccomp-bpf":                 {"internal/sandbox/embedded"},
 	"github.com/landlock-lsm/go-landlock":               {"internal/sandbox/embedded"},
 	"golang.org/x/sys":                                  {"internal/sandbox", "internal/router", "internal/supervisor", "internal/target/local"},
 	"golang.org/x/term":                                 {"internal/terminal"},

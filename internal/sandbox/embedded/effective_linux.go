@@ -175,7 +175,7 @@ func (e *environment) protected() []sandbox.Enforcement {
 		{Name: "user", Value: user, By: strings.Join(userMechanisms(v), ", ")},
 		{Name: "capabilities", Value: "none, bounding set empty", By: "capset"},
 		{Name: "privileges", Value: "no_new_privs 1", By: "prctl"},
-		{Name: "seccomp", Value: fmt.Sprintf("mode 2, %d calls refused", len(denied)), By: "seccomp"},
+		{Name: "seccomp", Value: "mode 2, " + describeFilter(), By: "seccomp"},
 	}
 }
 
