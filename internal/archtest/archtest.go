@@ -99,6 +99,7 @@ var importers = map[string][]string{
 	"github.com/knakk/rdf":                              {"internal/graph"},
 	"github.com/goccy/go-yaml":                          {"internal/document"},
 	"github.com/pelletier/go-toml":                      {"internal/document"},
+	"github.com/jackc/pgx":                              {"steps/cleanroom/service"},
 	"github.com/Masterminds/semver":                     {"steps/market"},
 	"github.com/Masterminds/sprig":                      {"internal/render/gotmpl"},
 	"github.com/gofrs/flock":                            {"internal/lock"},

@@ -1,0 +1,126 @@
+package service
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/steps/cleanroom/readiness"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+const (
+	redisPort = 6379
+	// redisKeyspaces is how many tests can have one of their own at once.
+	redisKeyspaces = 256
+)
+
+// redis is a server without persistence, whose keyspaces are given out one by one.
+type redis struct {
+	*running
+	// free are the numbers of keyspaces that nobody uses; 0 is for who shares it.
+	free chan int
+}
+
+func newRedis(r *running) protocol {
+	if r.spec.Port == 0 {
+		r.spec.Port = redisPort
+	}
+	s := &redis{running: r, free: make(chan int, redisKeyspaces)}
+	for n := 1; n < redisKeyspaces; n++ {
+		s.free <- n
+	}
+	return s
+}
+
+// container gives the server its configuration by standard input: a password on the
+// command line would be seen by all that runs beside it.
+func (s *redis) container(context.Context) (sandbox.ContainerSpec, error) {
+	config := []string{
+		"bind " + s.host, "port " + strconv.Itoa(s.port), "requirepass " + redisQuote(s.spec.Password),
+		"databases " + strconv.Itoa(redisKeyspaces), `save ""`, "appendonly no", "dir /tmp", "daemonize no",
+	}
+	argv := []string{path.Join(s.spec.Programs, "redis-server"), "-"}
+	return sandbox.ContainerSpec{
+		Argv:  append(argv, s.spec.Args...),
+		Stdin: strings.NewReader(strings.Join(config, "\n") + "\n"),
+	}, nil
+}
+
+// redisQuote writes s as the configuration reads strings.
+func redisQuote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+func (s *redis) probe() readiness.Probe { return readiness.Redis(s.address()) }
+
+func (s *redis) open(context.Context) error { return nil }
+
+func (s *redis) close() {}
+
+func (s *redis) variables() map[string]string { return s.keyspace(0) }
+
+func (s *redis) keyspace(n int) map[string]string {
+	u := url.URL{Scheme: "redis", User: url.UserPassword("", s.spec.Password), Host: s.host + ":" + strconv.Itoa(s.port), Path: "/" + strconv.Itoa(n)}
+	return map[string]string{
+		"HOST": s.host, "PORT": strconv.Itoa(s.port), "PASSWORD": s.spec.Password, "NAME": strconv.Itoa(n), "URL": u.String(),
+	}
+}
+
+// fresh gives out an empty keyspace, and empties it again when it comes back.
+func (s *redis) fresh(ctx context.Context) (map[string]string, func(context.Context) error, error) {
+	select {
+	case n := <-s.free:
+		return s.keyspace(n), func(ctx context.Context) error { return s.empty(ctx, n) }, nil
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+}
+
+func (s *redis) empty(ctx context.Context, n int) error {
+	err := s.command(ctx, []string{"AUTH", s.spec.Password}, []string{"SELECT", strconv.Itoa(n)}, []string{"FLUSHDB"})
+	if err != nil {
+		return s.failure("empty keyspace "+strconv.Itoa(n)+" of", err)
+	}
+	s.free <- n
+	return nil
+}
+
+// command sends commands over one connection; each must be answered with OK.
+func (s *redis) command(ctx context.Context, commands ...[]string) error {
+	c, err := s.room.Env.Dial(ctx, "tcp", s.address())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
+	var out strings.Builder
+	for _, args := range commands {
+		fmt.Fprintf(&out, "*%d\r\n", len(args))
+		for _, a := range args {
+			fmt.Fprintf(&out, "$%d\r\n%s\r\n", len(a), a)
+		}
+	}
+	if _, err := io.WriteString(c, out.String()); err != nil {
+		return err
+	}
+	const most = 4 << 10
+	r := bufio.NewReader(io.LimitReader(c, most))
+	for _, args := range commands {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return fmt.Errorf("%s: %w", args[0], err)
+		}
+		if line != "+OK\r\n" {
+			return errors.New(args[0] + ": " + strings.TrimSpace(line))
+		}
+	}
+	return nil
+}

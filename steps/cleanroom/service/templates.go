@@ -1,0 +1,89 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+)
+
+// Templates keeps directories that take long to fill.
+type Templates struct {
+	// Dir is made, with mode 0700, when the first template is.
+	Dir string
+}
+
+var templateKey = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+
+// Get returns the directory of key, which fill has filled, now or in an earlier run.
+// Several processes may fill the same at once: the first to end wins. A fill that
+// fails or is killed leaves nothing that is ever used.
+func (t Templates) Get(ctx context.Context, key string, fill func(ctx context.Context, dir string) error) (_ string, err error) {
+	if !templateKey.MatchString(key) {
+		return "", fault.New(fault.Internal, "", "%q is no key of a template", key)
+	}
+	final := filepath.Join(t.Dir, key)
+	if _, err := os.Stat(final); err == nil {
+		return final, nil
+	}
+	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
+		return "", fault.Wrap(err, fault.Unavailable, "", "make the directory of templates")
+	}
+	t.sweep()
+	stage, err := os.MkdirTemp(t.Dir, stagePrefix+strconv.Itoa(os.Getpid())+"-")
+	if err != nil {
+		return "", fault.Wrap(err, fault.Unavailable, "", "make a template")
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(stage)) }()
+	// What fills it may run as another user. Nobody else gets here: Dir is closed.
+	if err := os.Chmod(stage, 0o777); err != nil {
+		return "", err
+	}
+	if err := fill(ctx, stage); err != nil {
+		return "", err
+	}
+	if err := os.Chmod(stage, 0o755); err != nil {
+		return "", err
+	}
+	// Fails if somebody was faster: what they made is as good.
+	if err := os.Rename(stage, final); err != nil && !errors.Is(err, fs.ErrExist) {
+		if _, statErr := os.Stat(final); statErr != nil {
+			return "", fault.Wrap(err, fault.Unavailable, "", "keep a template")
+		}
+	}
+	return final, nil
+}
+
+// stagePrefix begins the names of directories that are being filled; the number of the
+// process that does it follows.
+const stagePrefix = ".new-"
+
+// sweep removes what killed processes were filling. A number that somebody else has
+// by now keeps a directory for a later sweep.
+func (t Templates) sweep() {
+	entries, err := os.ReadDir(t.Dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		number, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), stagePrefix), "-")
+		pid, err := strconv.Atoi(number)
+		if err != nil || !strings.HasPrefix(e.Name(), stagePrefix) {
+			continue
+		}
+		p, err := os.FindProcess(pid)
+		if err == nil {
+			err = p.Signal(syscall.Signal(0))
+		}
+		if errors.Is(err, os.ErrProcessDone) || errors.Is(err, syscall.ESRCH) {
+			_ = os.RemoveAll(filepath.Join(t.Dir, e.Name()))
+		}
+	}
+}
