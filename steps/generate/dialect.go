@@ -51,6 +51,14 @@ func (d Dialect) engine(o surroundings) render.Engine {
 	})
 }
 
+// seeded returns the engine with another seed. Go's templates draw no numbers.
+func seeded(e render.Engine, seed uint64) render.Engine {
+	if e, ok := e.(*tera.Engine); ok {
+		return e.Seeded(seed)
+	}
+	return e
+}
+
 // of returns the dialect of a template, which may name its engine itself.
 func (d Dialect) of(h *header) (Dialect, error) {
 	n := h.engine

@@ -40,10 +40,16 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 		return nil, err
 	}
 	outputs := make([]made, len(jobs))
+	crew := newCrew(s.Options.Workers)
 	var mu sync.Mutex // of Progress and done
 	done := 0
 	err = inParallel(ctx, s.Options.Workers, len(jobs), func(ctx context.Context, i int) error {
-		var err error
+		jobs[i].crew = crew
+		leave, err := crew.join(ctx)
+		if err != nil {
+			return err
+		}
+		defer leave()
 		if outputs[i], err = jobs[i].run(ctx); err != nil {
 			return err
 		}
@@ -104,6 +110,7 @@ type job struct {
 	findings     []finding.Finding
 	// allowHooks has the commands of the template run.
 	allowHooks bool
+	crew         crew
 }
 
 // jobs loads every template that the units name, in order.
@@ -283,7 +290,7 @@ func (j *job) bless(ctx context.Context, vars *render.Map) (*render.Map, error) 
 // expander renders strings of front matter. It answers no queries: there is no
 // graph yet.
 func (j *job) expander(ctx context.Context, vars *render.Map) expander {
-	engine := j.engine(nil, -1)
+	engine := j.engine(nil)
 	return func(n *document.Node) (string, error) { return j.expand(ctx, engine, n, n.Text, vars) }
 }
 
@@ -302,17 +309,18 @@ func (j *job) text(ctx context.Context, engine render.Engine, name, source strin
 	return buf.String(), err
 }
 
-// engine returns the engine of output number row, from 0; -1 is the front matter.
-// Every output draws its own random numbers, the same in every run.
-func (j *job) engine(data *dataset, row int) render.Engine {
-	o := surroundings{
-		loader: loader{j.lib, j.template.pack}, now: j.options.now(), seed: derive(j.seed(), j.template.name, row),
-	}
+// engine returns the engine of the template, with the seed of its front matter.
+func (j *job) engine(data *dataset) render.Engine {
+	o := surroundings{loader: loader{j.lib, j.template.pack}, now: j.options.now(), seed: j.seedOf(-1)}
 	if data != nil { // a nil *dataset would be an answer that is not nil
 		o.query = data
 	}
 	return j.dialect.engine(o)
 }
+
+// seedOf is the seed of output number row, from 0; -1 is the front matter. Every
+// output draws its own random numbers, the same in every run.
+func (j *job) seedOf(row int) uint64 { return derive(j.seed(), j.template.name, row) }
 
 // seed is that of the template, or else of the run.
 func (j *job) seed() uint64 {
@@ -463,27 +471,44 @@ func (j *job) rows(ctx context.Context) ([]any, error) {
 // outputs renders one file for each row; a nil row stands for the only output of
 // a template without for_each.
 func (j *job) outputs(ctx context.Context, rows []any) (made, error) {
+	engine := j.engine(j.data)
+	parts := make([]made, len(rows))
+	workers, dismiss := j.crew.hire(len(rows))
+	defer dismiss()
+	err := inParallel(ctx, workers, len(rows), func(ctx context.Context, i int) error {
+		vars, err := j.varsOf(rows[i])
+		if err != nil {
+			return err
+		}
+		return j.output(ctx, seeded(engine, j.seedOf(i)), vars, &parts[i])
+	})
+	if err != nil {
+		return made{}, err
+	}
 	var out made
-	for i, row := range rows {
-		vars := j.vars
-		if row != nil {
-			vars = j.vars.Clone()
-			vars.Set("row", row)
-			if columns, ok := row.(*render.Map); ok {
-				for c := range columns.Len() {
-					name, value := columns.At(c)
-					setUnset(vars, name, value)
-				}
-				if err := j.bound(vars, columns); err != nil {
-					return made{}, err
-				}
-			}
-		}
-		if err := j.output(ctx, j.engine(j.data, i), vars, &out); err != nil {
-			return made{}, err
-		}
+	for i := range parts {
+		out.files = append(out.files, parts[i].files...)
+		out.edits = append(out.edits, parts[i].edits...)
 	}
 	return out, nil
+}
+
+// varsOf adds a row and its columns to the variables.
+func (j *job) varsOf(row any) (*render.Map, error) {
+	if row == nil {
+		return j.vars, nil
+	}
+	vars := j.vars.Clone()
+	vars.Set("row", row)
+	columns, ok := row.(*render.Map)
+	if !ok {
+		return vars, nil
+	}
+	for c := range columns.Len() {
+		name, value := columns.At(c)
+		setUnset(vars, name, value)
+	}
+	return vars, j.bound(vars, columns)
 }
 
 // output renders one file, or one edit of a file, into out, unless `when` or

@@ -67,7 +67,12 @@ type Function func(ctx context.Context, args map[string]any) (any, error)
 type Engine struct {
 	options Options
 	limits  render.Limits
-	runs    sync.Pool
+	*store
+}
+
+// store is what engines that differ in their seed alone have in common.
+type store struct {
+	runs sync.Pool
 
 	mu    sync.Mutex
 	cache map[source]*parsed
@@ -82,7 +87,15 @@ const maxCache = 32 << 20
 
 // New returns an engine.
 func New(o Options) *Engine {
-	return &Engine{options: o, limits: o.Limits.WithDefaults(), cache: map[source]*parsed{}}
+	return &Engine{options: o, limits: o.Limits.WithDefaults(), store: &store{cache: map[source]*parsed{}}}
+}
+
+// Seeded returns an engine like e with another seed, which shares its parsed templates:
+// many outputs of one template draw numbers of their own, and parse it once.
+func (e *Engine) Seeded(seed uint64) *Engine {
+	seeded := &Engine{options: e.options, limits: e.limits, store: e.store}
+	seeded.options.Seed = seed
+	return seeded
 }
 
 // Template is a parsed template with what it extends and imports. It is

@@ -86,8 +86,9 @@ const (
 func (e *Engine) start(ctx context.Context, t *Template, vars *render.Map) *run {
 	r, _ := e.runs.Get().(*run)
 	if r == nil {
-		r = &run{engine: e}
+		r = &run{}
 	}
+	r.engine = e
 	r.ctx, r.vars, r.main, r.at = ctx, vars, t, t
 	r.slice, r.steps = stepSlice, e.limits.Steps-stepSlice
 	r.created, r.random = e.limits.StringBytes, e.options.Seed
@@ -99,7 +100,7 @@ func (e *Engine) start(ctx context.Context, t *Template, vars *render.Map) *run 
 func (e *Engine) finish(r *run) {
 	clear(r.frames[:cap(r.frames)])
 	clear(r.stack[:cap(r.stack)])
-	*r = run{engine: e, frames: r.frames[:0], stack: r.stack[:0], out: r.out[:0]}
+	*r = run{frames: r.frames[:0], stack: r.stack[:0], out: r.out[:0]}
 	if cap(r.out) <= 1<<20 {
 		e.runs.Put(r)
 	}
