@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
@@ -19,10 +20,19 @@ type applier struct {
 	// recovering tells a journal found on disk from one just written: a file that
 	// changed since then belongs to a person, and is kept.
 	recovering bool
+	staged     []string        // of the changes of the journal
+	whole      map[string]bool // new folders that were tried to put in place whole, and whether that worked
 	kept       []string
 	touched    map[string]bool // folders to sync
 	folders    map[string]bool // known to be real
 	made       map[string]bool // folders that were not there
+}
+
+func newApplier(root *os.Root, changes []change, recovering bool) *applier {
+	return &applier{
+		root: root, recovering: recovering, staged: staged(changes),
+		whole: map[string]bool{}, touched: map[string]bool{}, folders: map[string]bool{}, made: map[string]bool{},
+	}
 }
 
 // recoverLocked finishes the journal below root, if there is one, and removes
@@ -40,7 +50,7 @@ func recoverLocked(root *os.Root, dir string) ([]string, error) {
 
 // carryOut goes where the journal leads; if going forward fails, it turns back.
 func carryOut(root *os.Root, dir string, j journal, recovering bool) ([]string, error) {
-	a := &applier{root: root, recovering: recovering, touched: map[string]bool{}}
+	a := newApplier(root, j.Changes, recovering)
 	if j.Direction == back {
 		return a.kept, fault.Wrap(a.back(j), fault.Unavailable, "make the directory writable and run again", "take back an interrupted write to "+dir)
 	}
@@ -94,7 +104,14 @@ func (a *applier) checkStage(j journal) error {
 		return fault.New(fault.Finding, "generate again", "staged content of %s is damaged", baseFile)
 	}
 	for i, c := range j.Changes {
-		digest, err := digestAt(a.root, stageName(i))
+		there, err := a.reachable(a.staged[i])
+		if err != nil {
+			return err
+		}
+		if !there {
+			continue
+		}
+		digest, err := digestAt(a.root, a.staged[i])
 		if err != nil {
 			return err
 		}
@@ -106,8 +123,11 @@ func (a *applier) checkStage(j journal) error {
 }
 
 func (a *applier) do(number int, c change) error {
-	if c.After != "" && a.recovering && !a.exists(stageName(number)) {
+	if c.After != "" && a.recovering && !a.exists(a.staged[number]) {
 		return nil // in place already
+	}
+	if a.placedWhole(number, c) {
+		return nil
 	}
 	var now state.Digest
 	if !a.made[path.Dir(c.Path)] { // else this very run made the folder, and the file is not there
@@ -127,37 +147,64 @@ func (a *applier) do(number int, c change) error {
 	case c.After == "":
 		return a.remove(c.Path)
 	}
-	return a.place(stageName(number), c.Path)
+	return a.place(a.staged[number], c.Path)
+}
+
+// placedWhole puts the new folder of a change in place, with all the files in it, and
+// reports whether it did, now or for a change before. It does not where the folder
+// came up in the meantime: then its files are placed one by one. Nor in a recovery,
+// since nobody looked at what else may be in a folder that lay there.
+func (a *applier) placedWhole(number int, c change) bool {
+	if c.Folder == "" || a.recovering {
+		return false
+	}
+	done, tried := a.whole[c.Folder]
+	if tried {
+		return done
+	}
+	from := strings.TrimSuffix(a.staged[number], c.Path[len(c.Folder):])
+	now, err := a.present(c.Folder)
+	done = err == nil && now == "" && a.place(from, c.Folder) == nil
+	a.whole[c.Folder] = done
+	return done
 }
 
 // present returns the digest of the file at name, or none if there is no file but
 // nothing or a folder: of two changes one may make a folder of what the other
-// removes. It makes sure that no link leads there, since a journal may have come
-// with a cloned repository.
+// removes.
 func (a *applier) present(name string) (state.Digest, error) {
+	if there, err := a.reachable(name); err != nil || !there {
+		return "", err
+	}
+	if info, err := a.root.Lstat(name); isAbsent(err) || err == nil && info.IsDir() {
+		return "", nil
+	}
+	return digestAt(a.root, name)
+}
+
+// reachable reports whether the folders above name are there. It makes sure that no
+// link leads there, since a journal may have come with a cloned repository.
+func (a *applier) reachable(name string) (bool, error) {
 	for i, r := range name {
 		if r != '/' || a.folders[name[:i]] {
 			continue
 		}
 		info, err := a.root.Lstat(name[:i])
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", nil
+			return false, nil
 		}
 		if err != nil {
-			return "", err
+			return false, err
 		}
 		if info.Mode().IsRegular() {
-			return "", nil
+			return false, nil
 		}
 		if !info.IsDir() {
-			return "", fault.New(fault.Finding, "remove or rename it", "%s is not a folder", name[:i])
+			return false, fault.New(fault.Finding, "remove or rename it", "%s is not a folder", name[:i])
 		}
 		a.know(name[:i])
 	}
-	if info, err := a.root.Lstat(name); isAbsent(err) || err == nil && info.IsDir() {
-		return "", nil
-	}
-	return digestAt(a.root, name)
+	return true, nil
 }
 
 // place renames from to name and makes the folders that it needs.
@@ -195,9 +242,6 @@ func (a *applier) makeFolders(folder string) error {
 
 // know remembers a folder, so that it is not looked at for every file below it.
 func (a *applier) know(folder string) {
-	if a.folders == nil {
-		a.folders, a.made = map[string]bool{}, map[string]bool{}
-	}
 	a.folders[folder] = true
 }
 
@@ -231,7 +275,7 @@ func (a *applier) back(j journal) error {
 }
 
 func (a *applier) undo(number int, c change) error {
-	if c.After != "" && a.exists(stageName(number)) {
+	if c.After != "" && a.exists(a.staged[number]) {
 		return nil // was never put in place
 	}
 	now, err := a.present(c.Path)

@@ -36,7 +36,7 @@ func crashTree(generation string) map[string]string {
 		name := fmt.Sprintf("dir%02d/file%03d.txt", i%17, i)
 		switch {
 		case i%10 == 0: // each generation has files of its own
-			name = fmt.Sprintf("only-%s/file%03d.txt", generation, i)
+			name = fmt.Sprintf("only-%s/part%d/file%03d.txt", generation, i%3, i)
 		case i%10 == 1: // and some that never change
 			content = "constant\n"
 		}

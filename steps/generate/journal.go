@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
@@ -57,6 +58,9 @@ type journal struct {
 // journal, names its staged and backed-up content.
 type change struct {
 	Path string `json:"path"`
+	// Folder is the topmost folder above the file that is not there before the write.
+	// It is staged whole, to be put in place by one rename.
+	Folder string `json:"folder,omitempty"`
 	// Before is the digest of the file that is there, empty if there is none;
 	// After of the new one, empty for a removal.
 	Before state.Digest `json:"before,omitempty"`
@@ -74,7 +78,26 @@ type manifest struct {
 	Base state.Digest `json:"base,omitempty"`
 }
 
-func stageName(number int) string  { return fmt.Sprintf("%s/%06d", stageDir, number) }
+func stageName(number int) string { return fmt.Sprintf("%s/%06d", stageDir, number) }
+
+// staged returns where the new content of each change is staged. That of a file in a
+// new folder lies in a folder with the number of the first change that has it.
+func staged(changes []change) []string {
+	names := make([]string, len(changes))
+	first := map[string]string{}
+	for i := range changes {
+		folder, name := changes[i].Folder, stageName(i)
+		if folder != "" {
+			if first[folder] == "" {
+				first[folder] = name
+			}
+			name = first[folder] + changes[i].Path[len(folder):]
+		}
+		names[i] = name
+	}
+	return names
+}
+
 func backupName(number int) string { return fmt.Sprintf("%s/%06d", backupDir, number) }
 
 // readManifest returns the manifest of the last write; none is an empty one.
@@ -136,6 +159,9 @@ func (j journal) check() error {
 		return fmt.Errorf("direction %q is not known", j.Direction)
 	}
 	for _, c := range j.Changes {
+		if c.Folder != "" && !strings.HasPrefix(c.Path, c.Folder+"/") {
+			return fmt.Errorf("entry %.200q is not in the folder %.200q", c.Path, c.Folder)
+		}
 		for _, digest := range []state.Digest{c.Before, c.After} {
 			if err := checkPaperEntry(c.Path, digest); err != nil {
 				return err
@@ -204,22 +230,17 @@ func writePaper(root *os.Root, name string, v any) error {
 }
 
 func writeSynced(root *os.Root, name string, content []byte, mode fs.FileMode) error {
-	return writeWhole(root, name, content, mode, (*os.File).Sync)
+	return writeWhole(root, name, content, mode, true)
 }
 
-// writeUnsynced leaves it to the caller to make the file last.
-func writeUnsynced(root *os.Root, name string, content []byte, mode fs.FileMode) error {
-	return writeWhole(root, name, content, mode, func(*os.File) error { return nil })
-}
-
-func writeWhole(root *os.Root, name string, content []byte, mode fs.FileMode, finish func(*os.File) error) error {
+func writeWhole(root *os.Root, name string, content []byte, mode fs.FileMode, synced bool) error {
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
-	if err == nil {
-		err = finish(f)
+	if err == nil && synced {
+		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
 }

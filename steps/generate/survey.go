@@ -52,7 +52,7 @@ type survey struct {
 	base       *tree                        // of merges; nil until it is read
 	archive    []byte                       // of generated
 	plain      map[string]bool              // folders known to be real
-	absent     map[string]bool              // folders that are not there
+	absent     map[string]string            // by folder that is not there: the topmost above it that is not there either
 	names      map[string]map[string]string // in a folder, by folded name
 }
 
@@ -65,7 +65,7 @@ func newSurvey(ctx context.Context, root *os.Root, dir string, plan *Plan, opts 
 		root: root, dir: dir, plan: plan, last: last, force: opts.Force, merge: opts.Merge,
 		next: manifest{Schema: paperSchema, Files: map[string]state.Digest{}, Edits: map[string][]state.Digest{}},
 		gone: map[string]bool{}, spelling: map[string]string{}, plain: map[string]bool{},
-		absent: map[string]bool{}, names: map[string]map[string]string{},
+		absent: map[string]string{}, names: map[string]map[string]string{},
 	}
 	// Removals come first: a folder may have to make room for a file of its name.
 	if err := s.removals(); err != nil {
@@ -168,7 +168,7 @@ func (s *survey) file(f *File) error {
 	}
 	after := state.DigestOf(f.Content)
 	info, err := fs.FileInfo(nil), fs.ErrNotExist
-	if !s.absent[path.Dir(f.Path)] {
+	if s.absent[path.Dir(f.Path)] == "" {
 		info, err = s.root.Lstat(f.Path)
 	}
 	switch {
@@ -244,14 +244,14 @@ func (s *survey) write(f *File, before, after state.Digest) {
 
 // change plans one change, of a file that the manifest may not have.
 func (s *survey) change(f *File, before, after state.Digest) {
-	s.changes = append(s.changes, change{Path: f.Path, Before: before, After: after})
+	s.changes = append(s.changes, change{Path: f.Path, Folder: s.absent[path.Dir(f.Path)], Before: before, After: after})
 	s.contents = append(s.contents, f)
 }
 
 // parents refuses a path that leads through a link or through a file that stays.
 func (s *survey) parents(name string) error {
 	components := strings.Split(path.Dir(name), "/")
-	if s.absent[path.Dir(name)] {
+	if s.absent[path.Dir(name)] != "" {
 		return nil
 	}
 	for i := range components {
@@ -261,9 +261,11 @@ func (s *survey) parents(name string) error {
 		}
 		info, err := s.root.Lstat(folder)
 		switch {
-		case isAbsent(err), err == nil && info.Mode().IsRegular() && s.gone[folder]:
-			s.absent[path.Dir(name)] = err != nil
+		case isAbsent(err):
+			s.absent[path.Dir(name)] = folder
 			return nil // nothing is there, so nothing below it
+		case err == nil && info.Mode().IsRegular() && s.gone[folder]:
+			return nil
 		case err != nil:
 			return fmt.Errorf("write to %s: %w", s.dir, err)
 		case !info.IsDir():

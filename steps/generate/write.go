@@ -351,63 +351,131 @@ func (s *survey) stage(ctx context.Context) (err error) {
 			return fmt.Errorf("stage %s: %w", baseFile, err)
 		}
 	}
-	folder, err := s.root.OpenRoot(stageDir) // once: a path is opened part by part
-	if err != nil {
-		return err
+	lots, folders := s.lots()
+	for _, folder := range folders {
+		if err := s.root.Mkdir(folder, 0o755); err != nil {
+			return err
+		}
 	}
-	defer func() { err = errors.Join(err, folder.Close()) }()
 	// Many files are made to last together, few one by one: the file system may have
 	// much of others to write.
 	together := len(s.changes) >= manyChanges
-	write := writeSynced
-	if together {
-		write = writeUnsynced
-	}
-	err = inParallel(ctx, maxWorkers, len(s.changes), func(_ context.Context, i int) error {
-		if f := s.contents[i]; f != nil {
-			if err := write(folder, path.Base(stageName(i)), f.Content, f.Mode); err != nil {
-				return fmt.Errorf("stage %s: %w", f.Path, err)
-			}
-		}
-		if s.changes[i].Before == "" {
-			return nil
-		}
-		return s.backUp(i)
-	})
+	err = inParallel(ctx, maxWorkers, len(lots), func(ctx context.Context, i int) error { return s.stageLot(ctx, lots[i], !together) })
 	if err != nil {
 		return err
 	}
 	if together {
-		if err := s.syncStage(ctx, folder); err != nil {
+		if together, err = s.flush(); err != nil {
 			return err
+		}
+		if !together {
+			if err := inParallel(ctx, maxWorkers, len(lots), func(_ context.Context, i int) error { return s.syncLot(lots[i]) }); err != nil {
+				return err
+			}
+		}
+	}
+	if !together {
+		for _, folder := range slices.Backward(folders) {
+			if err := syncDir(s.root, folder); err != nil {
+				return err
+			}
 		}
 	}
 	return errors.Join(syncDir(s.root, stageDir), syncDir(s.root, backupDir))
 }
 
-// manyChanges is from how many on files are made to last together.
-const manyChanges = 256
+const (
+	// manyChanges is from how many on files are made to last together.
+	manyChanges = 256
+	// lotSize is the most files that one worker stages in a row: enough to be worth
+	// the opening of their folder, few enough to share one large folder.
+	lotSize = 128
+)
 
-// syncStage makes all staged contents last.
-func (s *survey) syncStage(ctx context.Context, folder *os.Root) (err error) {
-	dir, err := folder.Open(".")
+// lot are changes whose new contents are staged in one folder.
+type lot struct {
+	folder  string
+	changes []int
+	names   []string // of the staged files, in the folder
+}
+
+// lots divides the changes, and returns the folders that have to be made for them, in
+// order.
+func (s *survey) lots() (lots []lot, folders []string) {
+	made := map[string]bool{stageDir: true}
+	var need func(folder string)
+	need = func(folder string) {
+		if !made[folder] {
+			need(path.Dir(folder))
+			made[folder] = true
+			folders = append(folders, folder)
+		}
+	}
+	for i, name := range staged(s.changes) {
+		folder := path.Dir(name)
+		last := len(lots) - 1
+		if last < 0 || lots[last].folder != folder || len(lots[last].changes) == lotSize {
+			need(folder)
+			lots = append(lots, lot{folder: folder})
+			last++
+		}
+		lots[last].changes = append(lots[last].changes, i)
+		lots[last].names = append(lots[last].names, path.Base(name))
+	}
+	return lots, folders
+}
+
+// stageLot writes the new contents of a lot, and keeps the old ones.
+func (s *survey) stageLot(ctx context.Context, l lot, synced bool) (err error) {
+	folder, err := openShelf(s.root, l.folder) // once: a path is opened part by part
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
-	if done, err := flush(dir); done || err != nil {
-		return err
-	}
-	return inParallel(ctx, maxWorkers, len(s.changes), func(_ context.Context, i int) error {
-		if s.contents[i] == nil {
-			return nil
+	defer func() { err = errors.Join(err, folder.close()) }()
+	for k, i := range l.changes {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		f, err := folder.OpenFile(path.Base(stageName(i)), os.O_WRONLY, 0)
+		if f := s.contents[i]; f != nil {
+			if err := folder.put(l.names[k], f.Content, f.Mode, synced); err != nil {
+				return fmt.Errorf("stage %s: %w", f.Path, err)
+			}
+		}
+		if s.changes[i].Before == "" {
+			continue
+		}
+		if err := s.backUp(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush makes all that was staged last in one go, where the system can.
+func (s *survey) flush() (done bool, err error) {
+	dir, err := s.root.Open(stageDir)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	return flush(dir)
+}
+
+// syncLot makes the new contents of a lot last.
+func (s *survey) syncLot(l lot) error {
+	for k, i := range l.changes {
+		if s.contents[i] == nil {
+			continue
+		}
+		f, err := s.root.OpenFile(path.Join(l.folder, l.names[k]), os.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
-		return errors.Join(f.Sync(), f.Close())
-	})
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // backUp keeps the present file under a second name; where the file system has

@@ -249,8 +249,8 @@ func TestWriteTakesFailureBack(t *testing.T) {
 func TestRecoverAtEveryChange(t *testing.T) {
 	t.Parallel()
 	old := map[string]string{"a": "1", "b/c": "1", "b/d": "same", "f": "1", "gone/x": "1", "up/h": "1", "z": "1"}
-	next := map[string]string{"a": "2", "b/c": "2", "b/d": "same", "f/g": "2", "new/y": "2", "up": "2", "z": "#!2"}
-	const changes = 9 // f, gone/x and up/h removed; a, b/c, f/g, new/y, up, z written
+	next := map[string]string{"a": "2", "b/c": "2", "b/d": "same", "f/g": "2", "new/deep/u": "2", "new/deep/v": "2", "new/y": "2", "up": "2", "z": "#!2"}
+	const changes = 11 // f, gone/x and up/h removed; a, b/c, f/g, three below new, up, z written
 	for done := range changes + 1 {
 		for undone := -1; undone <= done; undone++ {
 			dir := t.TempDir()
@@ -292,7 +292,7 @@ func interrupt(t *testing.T, dir string, files map[string]string, done, undone i
 		t.Fatal(err)
 	}
 	j := journal{Schema: paperSchema, Direction: forward, Changes: s.changes, Manifest: s.next}
-	a := &applier{root: root, touched: map[string]bool{}}
+	a := newApplier(root, s.changes, false)
 	for i, c := range s.changes[:done] {
 		if err := a.do(i, c); err != nil {
 			t.Fatal(err)
@@ -328,11 +328,84 @@ func TestRecoverKeepsWhatChangedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestNewFolderIsPlacedWhole sees a new folder come in one rename, and one that came
+// up meanwhile file by file.
+func TestNewFolderIsPlacedWhole(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{"new/a": "1", "new/deep/b": "1", "new/deep/c": "1"}
+	for name, meanwhile := range map[string]string{"whole": "", "file by file": "new/mine"} {
+		dir := t.TempDir()
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := makeWorkDir(root, dir); err != nil {
+			t.Fatal(err)
+		}
+		s, err := newSurvey(t.Context(), root, dir, planFor(files), WriteOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.stage(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := maps.Clone(files)
+		if meanwhile != "" {
+			put(t, dir, meanwhile, "by hand")
+			want[meanwhile] = "by hand"
+		}
+		a := newApplier(root, s.changes, false)
+		if err := a.do(0, s.changes[0]); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := len(contents(t, dir)); meanwhile == "" && got != len(files) || meanwhile != "" && got != 2 {
+			t.Errorf("%s: %d files after the first change", name, got)
+		}
+		for i, c := range s.changes[1:] {
+			if err := a.do(i+1, c); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		wantContents(t, dir, want)
+		if err := root.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRecoverLooksIntoStagedFolders finds more in a staged folder than the journal
+// names, as in a repository that came with one: none of it reaches the tree.
+func TestRecoverLooksIntoStagedFolders(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	interrupt(t, dir, map[string]string{"new/a": "1", "new/deep/b": "1"}, 0, -1)
+	put(t, dir, stageName(0)+"/.git/config", "hostile")
+	if _, err := Recover(t.Context(), dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantContents(t, dir, map[string]string{"new/a": "1", "new/deep/b": "1"})
+
+	dir = t.TempDir()
+	interrupt(t, dir, map[string]string{"new/a": "1"}, 0, -1)
+	put(t, dir, "secret/a", "1") // of the very content that is staged
+	if err := os.RemoveAll(filepath.Join(dir, stageName(0))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../../../secret", filepath.Join(dir, stageName(0))); err != nil {
+		t.Skip(err)
+	}
+	if _, err := Recover(t.Context(), dir, nil); err == nil {
+		t.Error("a link among what is staged was followed")
+	}
+	wantContents(t, dir, map[string]string{"secret/a": "1"})
+}
+
 func TestRecoverRefusesHostilePapers(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
 		"leaves the folder": `{"schema":1,"direction":"forward","changes":[{"path":"../x"}],"manifest":{"schema":1,"files":{}}}`,
 		"into git":          `{"schema":1,"direction":"forward","changes":[{"path":".git/hooks/pre-commit"}],"manifest":{"schema":1,"files":{}}}`,
+		"another folder":    `{"schema":1,"direction":"forward","changes":[{"path":"a/b","folder":"../x"}],"manifest":{"schema":1,"files":{}}}`,
 		"manifest":          `{"schema":1,"direction":"forward","changes":[],"manifest":{"schema":1,"files":{"/etc/passwd":""}}}`,
 		"direction":         `{"schema":1,"direction":"up","changes":[],"manifest":{"schema":1,"files":{}}}`,
 		"schema":            `{"schema":9}`,
