@@ -191,7 +191,7 @@ func (h *header) hooksOff() []finding.Finding {
 }
 
 // noteHooks takes down the commands of the plan in the order in which they run.
-func (p *Plan) noteHooks(outputs []made) error {
+func (p *Plan) noteHooks(outputs []output) error {
 	for i := range outputs {
 		for _, a := range outputs[i].around {
 			p.Hooks = append(p.Hooks, slices.Concat(a.before, a.after)...)
@@ -238,7 +238,7 @@ type workbench struct {
 	facts map[string]string
 }
 
-func (w *workbench) template(m *made) error {
+func (w *workbench) template(m *output) error {
 	for i := range max(len(m.files), len(m.edits)) {
 		var a around
 		if m.around != nil {

@@ -39,7 +39,7 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 	if err != nil {
 		return nil, err
 	}
-	outputs := make([]made, len(jobs))
+	outputs := make([]output, len(jobs))
 	crew := newCrew(s.Options.Workers)
 	var mu sync.Mutex // of Progress and done
 	done := 0
@@ -86,8 +86,8 @@ func bar(done, n int) string {
 	return "[" + strings.Repeat("#", full) + strings.Repeat("-", width-full) + "]"
 }
 
-// made is what one template gives: files, or edits.
-type made struct {
+// output is what one template, or one row of it, gives: files, or edits.
+type output struct {
 	files []File
 	edits []Edit
 	// around are the commands of each of them, nil if the template has none.
@@ -169,19 +169,19 @@ func (s *Step) judge(t *template) error {
 }
 
 // run renders the template: once, or once for every row of its for_each query.
-func (j *job) run(ctx context.Context) (made, error) {
+func (j *job) run(ctx context.Context) (output, error) {
 	if err := j.prepare(ctx); err != nil {
-		return made{}, err
+		return output{}, err
 	}
 	if err := j.query(ctx); err != nil {
-		return made{}, err
+		return output{}, err
 	}
 	if j.set.forEach == "" {
 		return j.outputs(ctx, []any{nil})
 	}
 	rows, err := j.rows(ctx)
 	if err != nil {
-		return made{}, err
+		return output{}, err
 	}
 	if len(rows) == 0 {
 		j.findings = append(j.findings, finding.Finding{
@@ -470,9 +470,9 @@ func (j *job) rows(ctx context.Context) ([]any, error) {
 
 // outputs renders one file for each row; a nil row stands for the only output of
 // a template without for_each.
-func (j *job) outputs(ctx context.Context, rows []any) (made, error) {
+func (j *job) outputs(ctx context.Context, rows []any) (output, error) {
 	engine := j.engine(j.data)
-	parts := make([]made, len(rows))
+	parts := make([]output, len(rows))
 	workers, dismiss := j.crew.hire(len(rows))
 	defer dismiss()
 	err := inParallel(ctx, workers, len(rows), func(ctx context.Context, i int) error {
@@ -483,12 +483,13 @@ func (j *job) outputs(ctx context.Context, rows []any) (made, error) {
 		return j.output(ctx, seeded(engine, j.seedOf(i)), vars, &parts[i])
 	})
 	if err != nil {
-		return made{}, err
+		return output{}, err
 	}
-	var out made
+	var out output
 	for i := range parts {
 		out.files = append(out.files, parts[i].files...)
 		out.edits = append(out.edits, parts[i].edits...)
+		out.around = append(out.around, parts[i].around...)
 	}
 	return out, nil
 }
@@ -513,7 +514,7 @@ func (j *job) varsOf(row any) (*render.Map, error) {
 
 // output renders one file, or one edit of a file, into out, unless `when` or
 // `skip_empty` leave it out.
-func (j *job) output(ctx context.Context, engine render.Engine, vars *render.Map, out *made) error {
+func (j *job) output(ctx context.Context, engine render.Engine, vars *render.Map, out *output) error {
 	wanted, err := j.wanted(ctx, engine, vars)
 	if err != nil || !wanted {
 		return err

@@ -64,7 +64,7 @@ type Plan struct {
 	// over the tree; until then Files are as they were rendered.
 	Hooks []Hook
 
-	outputs []made // of every template, kept if there are Hooks
+	outputs []output // of every template, kept if there are Hooks
 }
 
 // modeOf makes scripts executable: nothing else in a template says so.

@@ -46,6 +46,14 @@ type Step struct {
 	// Log and Progress may be nil. Progress is called by one goroutine at a time.
 	Log      *slog.Logger
 	Progress func(message string)
+
+	made made // by the last Run
+}
+
+// made is a plan with the digests of the artifacts that were made of it.
+type made struct {
+	plan      *Plan
+	artifacts []state.Artifact
 }
 
 // Unit is one template, or several named by a pattern, with what it is given.
@@ -143,6 +151,7 @@ func (s *Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (stat
 	if err != nil {
 		return state.Result{}, fmt.Errorf("keep the edits: %w", err)
 	}
+	s.made = made{plan, artifacts}
 	facts["generate.bytes"] = fmt.Sprint(plan.bytes())
 	if s.OutputDir != "" {
 		changes, err := Write(ctx, s.OutputDir, plan, WriteOptions{Force: s.Options.Force, Lock: s.Lock})
@@ -278,6 +287,14 @@ func (p *Plan) report(ctx context.Context, blobs state.Blobs) (state.Artifact, e
 		return state.Artifact{}, err
 	}
 	return state.WriteBlob(ctx, blobs, ArtifactFiles, state.MediaTypeJSON, append(b, '\n'))
+}
+
+// PlanOf is [PlanOf], without reading again what the last Run of the step kept.
+func (s *Step) PlanOf(ctx context.Context, link *state.Link, blobs state.Blobs) (*Plan, error) {
+	if s.made.plan != nil && slices.Equal(s.made.artifacts, link.Entry.Artifacts) {
+		return s.made.plan, nil
+	}
+	return PlanOf(ctx, link, blobs)
 }
 
 // PlanOf returns the plan of a run from its link, so that a tree which came from

@@ -346,8 +346,11 @@ func (s *survey) stage(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	// Many files are made to last together, few one by one: the file system may have
+	// much of others to write.
+	together := len(s.changes) >= manyChanges
 	if s.next.Base != s.last.Base {
-		if err := writeSynced(s.root, baseStage, s.archive, 0o644); err != nil {
+		if err := writeWhole(s.root, baseStage, s.archive, 0o644, !together); err != nil {
 			return fmt.Errorf("stage %s: %w", baseFile, err)
 		}
 	}
@@ -357,28 +360,21 @@ func (s *survey) stage(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	// Many files are made to last together, few one by one: the file system may have
-	// much of others to write.
-	together := len(s.changes) >= manyChanges
 	err = inParallel(ctx, maxWorkers, len(lots), func(ctx context.Context, i int) error { return s.stageLot(ctx, lots[i], !together) })
 	if err != nil {
 		return err
 	}
 	if together {
-		if together, err = s.flush(); err != nil {
+		if done, err := s.flush(); done || err != nil {
 			return err
 		}
-		if !together {
-			if err := inParallel(ctx, maxWorkers, len(lots), func(_ context.Context, i int) error { return s.syncLot(lots[i]) }); err != nil {
-				return err
-			}
+		if err := s.syncLots(ctx, lots); err != nil {
+			return err
 		}
 	}
-	if !together {
-		for _, folder := range slices.Backward(folders) {
-			if err := syncDir(s.root, folder); err != nil {
-				return err
-			}
+	for _, folder := range slices.Backward(folders) {
+		if err := syncDir(s.root, folder); err != nil {
+			return err
 		}
 	}
 	return errors.Join(syncDir(s.root, stageDir), syncDir(s.root, backupDir))
@@ -461,21 +457,32 @@ func (s *survey) flush() (done bool, err error) {
 	return flush(dir)
 }
 
-// syncLot makes the new contents of a lot last.
-func (s *survey) syncLot(l lot) error {
-	for k, i := range l.changes {
-		if s.contents[i] == nil {
-			continue
-		}
-		f, err := s.root.OpenFile(path.Join(l.folder, l.names[k]), os.O_WRONLY, 0)
+// syncLots makes what was staged together last one by one, where the system cannot do
+// it in one go.
+func (s *survey) syncLots(ctx context.Context, lots []lot) error {
+	sync := func(name string) error {
+		f, err := s.root.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return errors.Join(f.Sync(), f.Close())
+	}
+	if s.next.Base != s.last.Base {
+		if err := sync(baseStage); err != nil {
 			return err
 		}
 	}
-	return nil
+	return inParallel(ctx, maxWorkers, len(lots), func(_ context.Context, k int) error {
+		for n, i := range lots[k].changes {
+			if s.contents[i] == nil {
+				continue
+			}
+			if err := sync(path.Join(lots[k].folder, lots[k].names[n])); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // backUp keeps the present file under a second name; where the file system has

@@ -109,6 +109,7 @@ func (t *Template) Run(ctx context.Context, a *app.App) error {
 	if out.merge = t.Merge; t.Merge && (t.Force || out.Dir == "") {
 		return fault.New(fault.Usage, "give --output-dir, and not --force", "--merge merges into a directory")
 	}
+	out.step = step
 	if t.DryRun {
 		return out.diff(ctx, a.Stdout, chain, step)
 	}
@@ -127,6 +128,7 @@ type Tree struct {
 	Force bool
 
 	merge   bool
+	step    *generate.Step // that made the tree, if this process did
 	project string
 	note    func(finding.Finding)
 }
@@ -149,7 +151,11 @@ func (t Tree) Write(ctx context.Context, s state.State, blobs state.Blobs) error
 	if t.Dir == "" || !ok {
 		return nil
 	}
-	plan, err := generate.PlanOf(ctx, link, blobs)
+	planOf := generate.PlanOf
+	if t.step != nil {
+		planOf = t.step.PlanOf
+	}
+	plan, err := planOf(ctx, link, blobs)
 	if err != nil {
 		return err
 	}
