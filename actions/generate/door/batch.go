@@ -20,7 +20,8 @@ type Batch struct {
 // Help shows how it is called.
 func (*Batch) Help() string {
 	return `All templates are rendered before the first file is written; all are written, or none.
-The result is the same whatever --max-parallel is.
+The result is the same whatever --max-parallel is. The time that templates see is that of
+SOURCE_DATE_EPOCH where that is set, else 1970-01-01T00:00:00Z.
 
 Examples:
   ultrafast-generate batch 'go-http-service:*' docs:README.md.tmpl --vars-file shared.yaml --output-dir out

@@ -80,7 +80,10 @@ type Template struct {
 
 // Help shows how it is called.
 func (*Template) Help() string {
-	return `Examples:
+	return `The time that templates and their queries see is SOURCE_DATE_EPOCH where that is set, else
+1970-01-01T00:00:00Z; what they draw at random follows from --seed.
+
+Examples:
   ultrafast-generate template                          # what the project file names
   ultrafast-generate template go-http-service:main.go.tmpl --vars port=9090 --output-dir out
   ultrafast-generate template --state "$STATE" --dry-run --output-dir out

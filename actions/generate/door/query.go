@@ -131,11 +131,27 @@ func readQuery(a *app.App, file string) (_ []byte, err error) {
 // present returns what NOW() is: SOURCE_DATE_EPOCH, for results that can be
 // repeated, else the clock.
 func present(a *app.App) (time.Time, error) {
+	now, err := fixed(a)
+	if now.IsZero() && err == nil {
+		now = a.Now()
+	}
+	return now, err
+}
+
+// lastSecond is the end of the year 9999, after which dates have no four digits.
+const lastSecond = 253402300799
+
+// fixed returns the time of SOURCE_DATE_EPOCH, as reproducible-builds.org specifies
+// it; the zero time where it is not set.
+func fixed(a *app.App) (time.Time, error) {
 	text, ok := a.Lookup("SOURCE_DATE_EPOCH")
 	if !ok || text == "" {
-		return a.Now(), nil
+		return time.Time{}, nil
 	}
 	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err == nil && (seconds < 0 || seconds > lastSecond) {
+		err = fault.New(fault.Usage, "", "%d is not between 0 and %d", seconds, int64(lastSecond))
+	}
 	if err != nil {
 		return time.Time{}, fault.Wrap(err, fault.Usage, "give it as seconds since 1970, or unset it", "read SOURCE_DATE_EPOCH")
 	}

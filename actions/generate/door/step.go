@@ -45,6 +45,9 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 			return nil, err
 		}
 	}
+	if step.Options.Now, err = fixed(a); err != nil {
+		return nil, err
+	}
 	if o.VarsFile != "" {
 		vars, err := readVars(a, o.VarsFile)
 		if err != nil {

@@ -115,10 +115,8 @@ func (r *Render) Run(ctx context.Context, a *app.App) error {
 			Engine: r.Engine, Lenient: r.Lenient, TrimBlocks: r.TrimBlocks, LstripBlocks: r.LstripBlocks, KeepMapOrder: r.KeepMapOrder,
 		},
 	}
-	if epoch, ok := a.Lookup("SOURCE_DATE_EPOCH"); ok && epoch != "" {
-		if body.Now, err = present(a); err != nil {
-			return err
-		}
+	if body.Now, err = fixed(a); err != nil {
+		return err
 	}
 	if r.VarsFile != "" {
 		if body.Vars, err = a.ReadFile("variables", r.VarsFile); err != nil {

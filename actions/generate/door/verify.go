@@ -30,6 +30,7 @@ type Verify struct {
 func (*Verify) Help() string {
 	return `Two processes render the same templates in different directories, time zones, locales and
 with another number of processors; both trees and both claims must be the same, byte for byte.
+Both see the time of SOURCE_DATE_EPOCH where that is set, else 1970-01-01T00:00:00Z.
 
 Examples:
   ultrafast-generate verify
