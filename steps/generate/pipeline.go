@@ -110,7 +110,7 @@ type job struct {
 	findings     []finding.Finding
 	// allowHooks has the commands of the template run.
 	allowHooks bool
-	crew         crew
+	crew       crew
 }
 
 // jobs loads every template that the units name, in order.
