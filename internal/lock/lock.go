@@ -45,6 +45,40 @@ func Acquire(ctx context.Context, path string) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
+// Share takes the lock file at path together with others that share it, and waits
+// until nobody has it alone or ctx ends.
+func Share(ctx context.Context, path string) (*Lock, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := f.TryRLockContext(ctx, poll)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("share lock %s: %w", path, err), f.Close())
+	}
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("share lock %s: %w", path, ErrTaken), f.Close())
+	}
+	return &Lock{f}, nil
+}
+
+// TryNow takes the lock file at path if it is free at this moment; if not, the error
+// is [ErrTaken].
+func TryNow(path string) (*Lock, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := f.TryLock()
+	if err == nil && !ok {
+		err = ErrTaken
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	return &Lock{f}, nil
+}
+
 // grace is how long [Try] takes a lock for held by a process that is not there any
 // more: one that was killed while it started another holds its lock until the
 // other has become its own program.

@@ -99,3 +99,37 @@ func TestReleaseTwice(t *testing.T) {
 		}
 	}
 }
+
+func TestShared(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	first, err := lock.Share(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := lock.Share(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.TryNow(path); !errors.Is(err, lock.ErrTaken) {
+		t.Errorf("alone, while one still shares it: %v", err)
+	}
+	if err := second.Release(); err != nil {
+		t.Fatal(err)
+	}
+	alone, err := lock.TryNow(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := lock.Share(ctx, path); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("shared with one who has it alone: %v", err)
+	}
+	if err := alone.Release(); err != nil {
+		t.Fatal(err)
+	}
+}
