@@ -129,7 +129,8 @@ func (r *Repository) Name() string { return r.name.Name() }
 // Manifest returns the manifest under a digest or a tag. One that is not there is
 // [ErrAbsent]; one that does not have the digest is a fault.Finding.
 func (r *Repository) Manifest(ctx context.Context, reference string) ([]byte, error) {
-	resp, err := r.get(ctx, http.MethodGet, r.url("manifests", reference), types.OCIManifestSchema1, types.OCIImageIndex)
+	resp, err := r.get(ctx, http.MethodGet, r.url("manifests", reference), types.OCIManifestSchema1, types.OCIImageIndex,
+		types.DockerManifestSchema2, types.DockerManifestList)
 	if err != nil {
 		return nil, r.classify(ctx, err, "read manifest "+reference)
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/klauspost/compress/zstd"
 )
 
 // Registry is a running registry.
@@ -137,4 +138,14 @@ func (r *Registry) welcome(req *http.Request) bool {
 	}
 	user, password, ok := req.BasicAuth()
 	return ok && subtle.ConstantTimeCompare([]byte(user+":"+password), []byte(r.user+":"+r.password)) == 1
+}
+
+// Zstd returns b compressed as layers of newer builders are.
+func Zstd(t testing.TB, b []byte) []byte {
+	t.Helper()
+	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.EncodeAll(b, nil)
 }
