@@ -1,0 +1,83 @@
+package rootfs
+
+import (
+	"errors"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+)
+
+const (
+	maxDatabase = 4 << 20 // bytes of a passwd or group file
+	maxID       = 1<<31 - 1
+)
+
+// lookUpUser returns the ids that an image's user stands for: "", "name", "uid",
+// and either with ":group" or ":gid". Names are those of the image's own /etc/passwd
+// and /etc/group. Without a group it is the one that passwd has for the user, or 0.
+func lookUpUser(t *tree, user string) (uid, gid int, err error) {
+	if user == "" {
+		return 0, 0, nil
+	}
+	name, group, hasGroup := strings.Cut(user, ":")
+	passwd, err := readDatabase(t, "etc/passwd")
+	if err != nil {
+		return 0, 0, err
+	}
+	uid, err = parseID(name)
+	if entry, ok := find(passwd, name, uid, err == nil, 7); ok {
+		if uid, err = parseID(entry[2]); err == nil && !hasGroup {
+			gid, err = parseID(entry[3])
+		}
+	}
+	if err != nil {
+		return 0, 0, fault.New(fault.Finding, "", "user %.100q of the image is not in its /etc/passwd", user)
+	}
+	if !hasGroup {
+		return uid, gid, nil
+	}
+	groups, err := readDatabase(t, "etc/group")
+	if err != nil {
+		return 0, 0, err
+	}
+	gid, err = parseID(group)
+	if entry, ok := find(groups, group, gid, err == nil, 4); ok {
+		gid, err = parseID(entry[2])
+	}
+	if err != nil {
+		return 0, 0, fault.New(fault.Finding, "", "group of user %.100q of the image is not in its /etc/group", user)
+	}
+	return uid, gid, nil
+}
+
+func readDatabase(t *tree, name string) ([]byte, error) {
+	b, err := t.readFile(name, maxDatabase)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// find returns the first entry whose name is name, or whose number is id.
+func find(database []byte, name string, id int, numeric bool, fields int) ([]string, bool) {
+	for line := range strings.SplitSeq(string(database), "\n") {
+		entry := strings.Split(line, ":")
+		if len(entry) < fields {
+			continue
+		}
+		if entry[0] == name || numeric && entry[2] == strconv.Itoa(id) {
+			return entry, true
+		}
+	}
+	return nil, false
+}
+
+func parseID(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil || n > maxID {
+		return 0, fault.New(fault.Finding, "", "%.40q is not a number of a user or group", s)
+	}
+	return int(n), nil
+}
