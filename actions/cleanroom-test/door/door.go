@@ -14,6 +14,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/config"
 	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/rootfs"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/toolchain"
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -174,6 +175,17 @@ func Backend(a *app.App, cache string) sandbox.Backend {
 	return embedded.New(embedded.Options{StateDir: filepath.Join(cache, "environments"), Log: a.Log})
 }
 
+// Images returns the images that containers of the project may name. Environment is
+// what the run is for, such as "production".
+func Images(a *app.App, project *config.Project, cache, environment string) *rootfs.Images {
+	c := project.Containers
+	return rootfs.New(rootfs.Options{
+		Dir: filepath.Join(cache, "images"), Project: project.Dir, LockFile: filepath.Join(project.Dir, rootfs.LockName),
+		Registry: c.Registry, AlwaysPull: c.AlwaysPullLatest, PullTimeout: time.Duration(c.PullTimeoutSeconds) * time.Second,
+		Environment: environment, Log: a.Log,
+	})
+}
+
 func findToolchain(cache string) func(context.Context) (cleanroom.Toolchain, error) {
 	return func(ctx context.Context) (cleanroom.Toolchain, error) {
 		t, err := toolchain.Find(ctx)
@@ -196,7 +208,8 @@ type GC struct{}
 func (*GC) Help() string {
 	return `Environments of runs that were killed are found by their journals: no state and no
 project is needed. Those of runs that go on are left alone. Every run does the same
-before it begins.
+before it begins. Images that were not used for longest go too, while those that are
+cached have more than 20 GiB.
 
 Example:
   ultrafast-cleanroom-test gc`
@@ -215,6 +228,8 @@ func (*GC) Run(ctx context.Context, a *app.App) error {
 		return fault.New(fault.Internal, "", "the clean room of this machine cannot remove environments")
 	}
 	removed, err := back.GC(ctx)
+	pruned, pruneErr := rootfs.New(rootfs.Options{Dir: filepath.Join(cache, "images"), Log: a.Log}).Prune(ctx, rootfs.DefaultMaxBytes, false)
+	removed, err = append(removed, pruned.Images...), errors.Join(err, pruneErr)
 	if a.Output == "json" {
 		return errors.Join(err, a.PrintJSON(append([]string{}, removed...)))
 	}
