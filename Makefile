@@ -10,10 +10,10 @@ BUILD       = -trimpath -buildvcs=false -ldflags='-s -w $(if $(filter darwin,$(s
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install doors lint test test-platforms test-hostile release-actions demo fuzz bench-doors bench-start bench-graph bench-render clean
+.PHONY: help build install doors lint test test-platforms test-hostile release-actions demo fuzz service-images bench-doors bench-start bench-graph bench-render clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the six binaries into build/bin
 	@mkdir -p $(BIN)
@@ -62,6 +62,9 @@ release-actions: ## write build/release and build/binaries, HEAD by digest: make
 
 demo: build ## take the example to a running service, twice, under load
 	@$(GO) run ./examples/demo -bin $(BIN) -dir build/demo
+
+service-images: ## busybox, redis and postgres for tests, from Debian packages, into build/services
+	@$(GO) run ./images/services --output layout:build/services
 
 FUZZTIME ?= 10m
 fuzz: ## run every fuzz target for FUZZTIME (default 10m)
