@@ -18,15 +18,20 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
-// The controllers that are used; the last one only measures.
+// The controllers that are used; the last two only measure.
 const (
 	ctlMemory = "memory"
 	ctlPIDs   = "pids"
 	ctlCPU    = "cpu"
 	ctlUsage  = "cpuacct"
+	ctlIO     = "io"
 )
 
-var controllers = []string{ctlMemory, ctlPIDs, ctlCPU, ctlUsage}
+// Those of each version. In version 2 every group measures processor time.
+var (
+	controllers1 = []string{ctlMemory, ctlPIDs, ctlCPU, ctlUsage}
+	controllers2 = []string{ctlMemory, ctlPIDs, ctlCPU, ctlIO}
+)
 
 // hierarchy is one mounted tree of control groups.
 type hierarchy struct {
@@ -65,7 +70,7 @@ func hierarchies(mountinfo, cgroup string) []hierarchy {
 		case "cgroup":
 			h.Version, ok = 1, false
 			for option := range strings.SplitSeq(g[2], ",") {
-				if slices.Contains(controllers, option) {
+				if slices.Contains(controllers1, option) {
 					h.Controllers = append(h.Controllers, option)
 					path, ok = own[option], true
 				}
@@ -318,30 +323,58 @@ func (p groupPart) ownDir() string {
 	return p.Dir
 }
 
-// usage is what a group has used.
-type usage struct {
-	peak int64
-	cpu  time.Duration
-	oom  bool
-}
-
-func (g *group) usage() usage {
-	var u usage
+// usage is what a group has used; what no controller measures is zero. Version 1
+// measures no bytes: its blkio counts nothing that passes the page cache, and since
+// Linux 6.10 nothing at all unless it throttles.
+func (g *group) usage() sandbox.Usage {
+	var u sandbox.Usage
 	for _, p := range g.parts {
-		if p.has(ctlMemory) && p.Version == 1 {
-			u.peak = number(p.read("memory.max_usage_in_bytes"))
-			u.oom = number(field(p.read("memory.oom_control"), "oom_kill")) > 0
-		} else if p.has(ctlMemory) {
-			u.peak = number(p.read("memory.peak"))
-			u.oom = number(field(p.read("memory.events"), "oom_kill")) > 0
+		v1 := p.Version == 1
+		switch {
+		case p.has(ctlMemory) && v1:
+			u.Memory, u.PeakMemory = number(p.read("memory.usage_in_bytes")), number(p.read("memory.max_usage_in_bytes"))
+		case p.has(ctlMemory):
+			u.Memory, u.PeakMemory = number(p.read("memory.current")), number(p.read("memory.peak"))
 		}
-		if p.has(ctlUsage) {
-			u.cpu = time.Duration(number(p.read("cpuacct.usage")))
-		} else if p.Version == 2 {
-			u.cpu = time.Duration(number(field(p.read("cpu.stat"), "usage_usec"))) * time.Microsecond
+		if p.has(ctlPIDs) {
+			u.PIDs = int(number(p.read("pids.current")))
+		}
+		switch {
+		case p.has(ctlUsage):
+			u.CPU = time.Duration(number(p.read("cpuacct.usage")))
+		case !v1 && u.CPU == 0:
+			u.CPU = time.Duration(number(field(p.read("cpu.stat"), "usage_usec"))) * time.Microsecond
+		}
+		if p.has(ctlIO) {
+			u.ReadBytes, u.WriteBytes = parseIO(p.read("io.stat"))
 		}
 	}
 	return u
+}
+
+// parseIO sums an io.stat over all devices: lines of "8:0 rbytes=1 wbytes=2 …".
+func parseIO(text string) (read, written int64) {
+	for f := range strings.FieldsSeq(text) {
+		if v, ok := strings.CutPrefix(f, "rbytes="); ok {
+			read += number(v)
+		} else if v, ok := strings.CutPrefix(f, "wbytes="); ok {
+			written += number(v)
+		}
+	}
+	return read, written
+}
+
+// outOfMemory is how many processes the memory limit has killed.
+func (g *group) outOfMemory() int64 {
+	for _, p := range g.parts {
+		switch {
+		case p.has(ctlMemory) && p.Version == 1:
+			return number(field(p.read("memory.oom_control"), "oom_kill"))
+		case p.has(ctlMemory):
+			return number(field(p.read("memory.events"), "oom_kill"))
+		}
+	}
+	return 0
 }
 
 // field returns the value of key in lines of "key value".

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,15 +20,16 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
-// drainTime bounds the wait for the end of output once the tree is gone: at the
-// weaker levels a process that escaped could hold it open.
-const drainTime = 2 * time.Second
-
 // container is the creator's side of one init.
 type container struct {
 	environment *environment
 	name        string
+	aliases     []string
+	address     string // of its own, or empty
+	order       int    // of its start among the containers of the environment
 	group       *group
+	limits      sandbox.Limits
+	image       sandbox.Image
 
 	control *channel // to the supervisor: its end kills the container
 	link    *channel // to the init
@@ -38,6 +38,9 @@ type container struct {
 
 	launched chan struct{} // closed once it is known whether the payload runs
 	reaped   *reaped       // if it ended before that
+
+	mu   sync.Mutex
+	used sandbox.Usage // the most that was ever seen
 
 	ended  chan struct{} // closed once status and err are set
 	status sandbox.ExitStatus
@@ -49,7 +52,16 @@ func (e *environment) Start(ctx context.Context, spec sandbox.ContainerSpec) (sa
 	if err := check(spec); err != nil {
 		return nil, err
 	}
-	c, err := e.start(ctx, spec, false)
+	image, err := e.backend.unpack(ctx, spec.Image)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", "start container "+spec.Name)
+	}
+	spec = fromImage(spec, image)
+	if err := checkInside(spec); err != nil {
+		image.Release()
+		return nil, err
+	}
+	c, err := e.start(ctx, spec, image, false)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "", "start container "+spec.Name)
 	}
@@ -58,7 +70,7 @@ func (e *environment) Start(ctx context.Context, spec sandbox.ContainerSpec) (sa
 
 // rehearse starts a container that stops short of its payload.
 func (e *environment) rehearse(ctx context.Context) error {
-	c, err := e.start(ctx, sandbox.ContainerSpec{Name: "probe", Argv: []string{"probe"}}, true)
+	c, err := e.start(ctx, sandbox.ContainerSpec{Name: "probe", Argv: []string{"probe"}}, noImage, true)
 	if err != nil {
 		return err
 	}
@@ -66,26 +78,40 @@ func (e *environment) rehearse(ctx context.Context) error {
 	return err
 }
 
-// check finds what is wrong with a specification whatever the level.
+// check finds what is wrong with a specification whatever the level and the image.
 func check(spec sandbox.ContainerSpec) error {
-	if err := errors.Join(checkName("container", spec.Name), checkLimits(spec.Limits)); err != nil {
+	errs := []error{checkName("container", spec.Name), checkLimits(spec.Limits)}
+	for _, a := range spec.Aliases {
+		errs = append(errs, checkHost(a))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	usage := func(hint, format string, args ...any) error {
 		return fault.New(fault.Usage, hint, "container "+spec.Name+": "+format, args...)
 	}
 	switch {
-	case len(spec.Argv) == 0 || spec.Argv[0] == "":
-		return usage("", "no command")
+	case spec.Image != "" && spec.Root != "":
+		return usage("leave one of them out", "both an image and a root")
+	case len(spec.Args) > 0 && len(spec.Argv) > 0:
+		return usage("put all of them into Argv", "both a command and arguments for the entrypoint of the image")
+	case len(spec.Args) > 0 && spec.Image == "":
+		return usage("put them into Argv", "arguments for the entrypoint of an image, and no image")
 	case spec.UID < 0 || spec.GID < 0:
 		return usage("", "negative user %d or group %d", spec.UID, spec.GID)
 	case spec.Root != "" && !filepath.IsAbs(spec.Root):
 		return usage("make it absolute", "root %q is relative", spec.Root)
 	}
-	for _, s := range slices.Concat(spec.Argv, spec.Env) {
-		if strings.ContainsRune(s, 0) {
-			return usage("", "a zero byte in %q", s)
-		}
+	return nil
+}
+
+// checkInside finds what is wrong with a specification that is complete.
+func checkInside(spec sandbox.ContainerSpec) error {
+	usage := func(hint, format string, args ...any) error {
+		return fault.New(fault.Usage, hint, "container "+spec.Name+": "+format, args...)
+	}
+	if err := checkCommand("container "+spec.Name, spec.Argv, spec.Env); err != nil {
+		return err
 	}
 	targets := map[string]bool{}
 	for _, m := range spec.Mounts {
@@ -113,16 +139,32 @@ func check(spec sandbox.ContainerSpec) error {
 	return nil
 }
 
-// start starts a container, and on an error leaves nothing of it.
-func (e *environment) start(ctx context.Context, spec sandbox.ContainerSpec, rehearse bool) (_ *container, err error) {
+// checkCommand finds what the kernel could not be asked for.
+func checkCommand(where string, argv, env []string) error {
+	if len(argv) == 0 || argv[0] == "" {
+		return fault.New(fault.Usage, "", "%s: no command", where)
+	}
+	for _, s := range slices.Concat(argv, env) {
+		if strings.ContainsRune(s, 0) {
+			return fault.New(fault.Usage, "", "%s: a zero byte in %q", where, s)
+		}
+	}
+	return nil
+}
+
+// start starts a container, and on an error leaves nothing of it. The image is
+// released with the container.
+func (e *environment) start(ctx context.Context, spec sandbox.ContainerSpec, image sandbox.Image, rehearse bool) (_ *container, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	limits := narrow(e.limits, spec.Limits)
 	c := &container{
-		environment: e, name: spec.Name, group: e.group.child("c-" + spec.Name), begin: time.Now(),
+		environment: e, name: spec.Name, aliases: spec.Aliases, image: image, limits: limits,
+		group: e.group.child("c-" + spec.Name), begin: time.Now(),
 		launched: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if err := e.register(c); err != nil {
+		image.Release()
 		return nil, err
 	}
 	defer func() {
@@ -135,14 +177,14 @@ func (e *environment) start(ctx context.Context, spec sandbox.ContainerSpec, reh
 	if err != nil {
 		return nil, err
 	}
-	init.Rehearse = rehearse
+	init.Rehearse, init.MakeDir = rehearse, image.Dir != "" && spec.Dir == image.Config.WorkingDir
 	if err := c.group.create(limits, true); err != nil {
 		return nil, err
 	}
 	if c.control, err = connect(e.place.dir); err != nil {
 		return nil, fmt.Errorf("reach the supervisor: %w", err)
 	}
-	c.output = newOutput(spec, limits.Output, func() {
+	c.output = newOutput(spec.Stdout, spec.Stderr, limits.Output, func() {
 		<-c.launched // a payload may write too much before we know that it runs
 		c.kill()
 	})
@@ -170,6 +212,11 @@ func (e *environment) register(c *container) error {
 	if e.containers[c.name] != nil {
 		return fault.New(fault.Usage, "choose another name, or wait for its end", "environment %s has a container %s", e.spec.Name, c.name)
 	}
+	if err := e.addressFor(c); err != nil {
+		return err
+	}
+	e.started++
+	c.order = e.started
 	e.containers[c.name] = c
 	return nil
 }
@@ -191,6 +238,7 @@ func (c *container) release() error {
 	c.environment.mu.Lock()
 	delete(c.environment.containers, c.name)
 	c.environment.mu.Unlock()
+	c.image.Release()
 	return err
 }
 
@@ -203,8 +251,9 @@ func (e *environment) prepare(spec sandbox.ContainerSpec, l sandbox.Limits) (*in
 		Hosts:    e.hosts(spec.Name),
 		Stage:    filepath.Join(e.place.dir, stageDir),
 		Root:     spec.Root,
-		Argv:     spec.Argv, Env: spec.Env, Dir: spec.Dir,
-		UID: cmp.Or(spec.UID, nobody), GID: cmp.Or(spec.GID, nobody),
+		command:  command{spec.Argv, spec.Env, spec.Dir},
+		Alone:    e.alone(),
+		UID:      cmp.Or(spec.UID, nobody), GID: cmp.Or(spec.GID, nobody),
 		Disk:    l.Disk,
 		Rlimits: e.rlimits(l),
 	}
@@ -266,19 +315,6 @@ func (e *environment) prepareWork(name string, s *initSpec, l sandbox.Limits) er
 	}
 	s.Mounts = shown
 	return nil
-}
-
-// hosts is the /etc/hosts of a container.
-func (e *environment) hosts(name string) string {
-	var b strings.Builder
-	b.WriteString("127.0.0.1 localhost\n::1 localhost\n")
-	if _, ok := e.spec.Hosts[name]; !ok {
-		fmt.Fprintf(&b, "127.0.0.1 %s\n", name)
-	}
-	for _, host := range sortedKeys(e.spec.Hosts) {
-		fmt.Fprintf(&b, "%s %s\n", e.spec.Hosts[host], host)
-	}
-	return b.String()
 }
 
 // files returns what a start sends along: see [request]. They are the caller's to
@@ -390,31 +426,33 @@ func (c *container) follow() {
 		}
 	}
 	c.output.drain()
-	used := c.group.usage()
-	c.status = sandbox.ExitStatus{
-		Wall: time.Since(c.begin), CPU: used.cpu, PeakMemory: used.peak, OOM: used.oom,
-		OutputLimit: c.output.exceeded.Load(),
-	}
-	s := &c.status
-	switch {
-	case inner != nil:
-		s.Code = inner.Code
-		s.CPU = cmp.Or(s.CPU, inner.CPU)
-		s.PeakMemory = cmp.Or(s.PeakMemory, inner.PeakMemory)
-		if inner.Signal != 0 {
-			s.Signal = unix.SignalName(syscall.Signal(inner.Signal))
-		}
-	default:
-		// The tree was killed, its init with it.
-		s.Code, s.Signal = 128+int(unix.SIGKILL), "SIGKILL"
-	}
+	s := statusOf(inner)
+	s.Wall, s.OutputLimit, s.OOM = time.Since(c.begin), c.output.exceeded.Load(), c.group.outOfMemory() > 0
 	if ended != nil {
 		s.TimedOut = ended.TimedOut
 	}
+	u := c.most(sandbox.Usage{CPU: s.CPU, PeakMemory: s.PeakMemory, ReadBytes: s.ReadBytes, WriteBytes: s.WriteBytes})
+	s.CPU, s.PeakMemory, s.ReadBytes, s.WriteBytes = u.CPU, u.PeakMemory, u.ReadBytes, u.WriteBytes
+	c.status = s
 	if err := c.release(); err != nil {
 		c.err = fault.Wrap(err, fault.Unavailable, "", "end container "+c.name)
 	}
 	close(c.ended)
+}
+
+// statusOf is how a process ended, by what its init says; nil means that it was
+// killed, and its init with it.
+func statusOf(e *exited) sandbox.ExitStatus {
+	if e == nil {
+		return sandbox.ExitStatus{Code: 128 + int(unix.SIGKILL), Signal: unix.SignalName(unix.SIGKILL)}
+	}
+	s := sandbox.ExitStatus{
+		Code: e.Code, CPU: e.CPU, PeakMemory: e.PeakMemory, ReadBytes: e.ReadBytes, WriteBytes: e.WriteBytes,
+	}
+	if e.Signal != 0 {
+		s.Signal = unix.SignalName(syscall.Signal(e.Signal))
+	}
+	return s
 }
 
 func (c *container) Name() string { return c.name }
@@ -455,118 +493,3 @@ func (c *container) Kill(ctx context.Context) error {
 }
 
 func (c *container) kill() { _ = c.control.send(request{Op: opKill}) }
-
-// output carries the streams of a container and bounds them together.
-type output struct {
-	to       [2]io.Writer
-	limit    int64
-	exceed   func()
-	exceeded atomic.Bool
-
-	mu      sync.Mutex
-	written int64
-	readers []*os.File
-	input   *os.File
-	done    sync.WaitGroup
-}
-
-func newOutput(spec sandbox.ContainerSpec, limit int64, exceed func()) *output {
-	return &output{to: [2]io.Writer{spec.Stdout, spec.Stderr}, limit: limit, exceed: exceed}
-}
-
-// stdin returns what the payload reads: a file as it is, anything else by a pipe.
-func (o *output) stdin(from io.Reader) (*os.File, error) {
-	switch f := from.(type) {
-	case nil:
-		return os.Open(os.DevNull)
-	case *os.File:
-		return duplicate(f)
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	o.input = w
-	// It ends when the payload stops reading; a reader that blocks for ever keeps
-	// only this goroutine.
-	go func() {
-		_, _ = io.Copy(w, from)
-		w.Close()
-	}()
-	return r, nil
-}
-
-func duplicate(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
-}
-
-// open returns what the payload writes to, and starts to carry it.
-func (o *output) open() ([]*os.File, error) {
-	var ends []*os.File
-	for _, to := range o.to {
-		if to == nil {
-			f, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-			if err != nil {
-				return ends, err
-			}
-			ends = append(ends, f)
-			continue
-		}
-		r, w, err := os.Pipe()
-		if err != nil {
-			return ends, err
-		}
-		ends = append(ends, w)
-		o.readers = append(o.readers, r)
-		o.done.Go(func() { o.carry(r, to) })
-	}
-	return ends, nil
-}
-
-// carry copies until the end or the limit, and then reads on, so that a payload
-// is stopped by being killed and not by a full pipe.
-func (o *output) carry(from io.Reader, to io.Writer) {
-	b := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(b)
-		if n > 0 && !o.write(to, b[:n]) && o.exceeded.CompareAndSwap(false, true) {
-			o.exceed()
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// write writes what the limit leaves of b and reports whether that was all. One
-// call at a time: both streams may have the same writer.
-func (o *output) write(to io.Writer, b []byte) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	left := o.limit - o.written
-	within := int64(len(b)) <= left
-	b = b[:min(int64(len(b)), max(left, 0))]
-	o.written += int64(len(b))
-	// A writer that fails is its owner's loss; the payload must not notice.
-	_, _ = to.Write(b)
-	return within
-}
-
-// drain waits for the end of the output.
-func (o *output) drain() {
-	late := time.AfterFunc(drainTime, o.stop)
-	defer late.Stop()
-	o.done.Wait()
-}
-
-// stop closes our ends of all streams.
-func (o *output) stop() {
-	closeAll(o.readers)
-	if o.input != nil {
-		o.input.Close()
-	}
-}

@@ -57,6 +57,8 @@ type Options struct {
 	// one for the supervisor and the inits: a small one starts faster. Empty
 	// means this executable.
 	Helper string
+	// Images has the images that specifications name; nil if there are none.
+	Images sandbox.Images
 }
 
 // names matches the names of environments and containers: both are host names.
@@ -65,16 +67,33 @@ var names = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 // checkHosts refuses what would not be one line of a hosts file.
 func checkHosts(hosts map[string]string) error {
 	for host, address := range hosts {
-		for label := range strings.SplitSeq(host, ".") {
-			if err := checkName("host", label); err != nil {
-				return err
-			}
+		if err := checkHost(host); err != nil {
+			return err
 		}
 		if _, err := netip.ParseAddr(address); err != nil {
 			return fault.Wrap(err, fault.Usage, "give an address of the environment's own network, such as 127.0.1.1", "resolve host "+host)
 		}
 	}
 	return nil
+}
+
+// checkHost refuses what is not a name of letters, digits and hyphens between dots.
+func checkHost(host string) error {
+	for label := range strings.SplitSeq(host, ".") {
+		if err := checkName("host", label); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkNetwork refuses a network that there is not.
+func checkNetwork(n sandbox.Network) error {
+	switch n {
+	case "", sandbox.NetworkInternal, sandbox.NetworkNone:
+		return nil
+	}
+	return fault.New(fault.Usage, "use internal or none", "unknown network %q", n)
 }
 
 func checkName(what, name string) error {

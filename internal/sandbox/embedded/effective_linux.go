@@ -146,10 +146,11 @@ func (e *environment) protected() []sandbox.Enforcement {
 	none := func(name, why string) sandbox.Enforcement {
 		return sandbox.Enforcement{Name: name, Value: why, By: byNothing}
 	}
+	network := string(cmp.Or(e.spec.Network, sandbox.NetworkInternal))
 	if v.Level != sandbox.Full {
 		user := fmt.Sprintf("user %d, the caller", os.Geteuid())
 		list := []sandbox.Enforcement{
-			none("network", "that of the host"), none("processes", "those of the host are visible"),
+			none("network", network+" was asked for; there is that of the host"), none("processes", "those of the host are visible"),
 			none("user", user), none("capabilities", "those of the caller"), none("seccomp", "no filter"),
 		}
 		if v.Level == sandbox.None {
@@ -168,7 +169,7 @@ func (e *environment) protected() []sandbox.Enforcement {
 		user = fmt.Sprintf("not root; user %d outside, with its groups", os.Geteuid())
 	}
 	return []sandbox.Enforcement{
-		{Name: "network", Value: "loopback only", By: byNamespace},
+		{Name: "network", Value: network + ", loopback only", By: byNamespace},
 		{Name: "filesystem", Value: "private root, read-only", By: byNamespace},
 		{Name: "ipc", Value: "its own", By: byNamespace},
 		processes,

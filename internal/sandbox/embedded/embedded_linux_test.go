@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox/sandboxtest"
@@ -60,7 +62,16 @@ func contract(t *testing.T, level sandbox.Level) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := sandboxtest.Options{Level: level, Executable: exe}
+	images := sandboxtest.NewImages(t, exe)
+	t.Cleanup(func() {
+		if n := images.Used.Load(); n != 0 {
+			t.Errorf("%d images were not released", n)
+		}
+	})
+	o := sandboxtest.Options{Level: level, Executable: exe, Image: images.Ref, Measured: []string{"cpu", "memory", "pids"}}
+	if onDisk(t, state) {
+		o.Measured = append(o.Measured, "io")
+	}
 	if level == sandbox.Full {
 		o.Limited = limited(t)
 	}
@@ -70,8 +81,18 @@ func contract(t *testing.T, level sandbox.Level) {
 		return exec.Command(exe, creatorArg, dir, level.String(), mark), embedded.New(embedded.Options{StateDir: dir, MaxLevel: &level})
 	}
 	sandboxtest.Run(t, func(t *testing.T) sandbox.Backend {
-		return embedded.New(embedded.Options{StateDir: state, MaxLevel: &level})
+		return embedded.New(embedded.Options{StateDir: state, MaxLevel: &level, Images: images})
 	}, o)
+}
+
+// onDisk reports whether what is written to dir passes a block device.
+func onDisk(t *testing.T, dir string) bool {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Type != unix.TMPFS_MAGIC && st.Type != unix.OVERLAYFS_SUPER_MAGIC
 }
 
 // limited returns the limits that can be enforced on a whole tree here: by control

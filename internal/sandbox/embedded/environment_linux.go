@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -49,6 +49,9 @@ type environment struct {
 	mu         sync.Mutex
 	closed     bool
 	containers map[string]*container
+	started    int // containers so far
+	lastNumber byte
+	listeners  map[*listener]struct{}
 	closing    sync.Once
 	closeErr   error
 }
@@ -61,7 +64,7 @@ func (b *Backend) create(ctx context.Context, spec sandbox.EnvironmentSpec, foun
 	}
 	e := &environment{
 		backend: b, spec: spec, found: found, limits: orDefault(spec.Limits), place: p,
-		gone: make(chan struct{}), containers: map[string]*container{},
+		gone: make(chan struct{}), containers: map[string]*container{}, listeners: map[*listener]struct{}{},
 	}
 	creator, err := processOf(os.Getpid())
 	e.group = planGroup(found.parents, fmt.Sprintf("%s%s-%d-%d", groupPrefix, spec.Name, creator.PID, creator.Start))
@@ -135,7 +138,7 @@ func (e *environment) launch(ctx context.Context) error {
 		return fail("start a process in new namespaces", err)
 	}
 	defer context.AfterFunc(ctx, boot.interrupt)()
-	if err := boot.send(supervisorConfig{e.found.variant}); err != nil {
+	if err := boot.send(supervisorConfig{Variant: e.found.variant, Alone: e.alone()}); err != nil {
 		return err
 	}
 	var ready reply
@@ -212,53 +215,6 @@ func (e *environment) Path(name string, m sandbox.Mount) string {
 // private root.
 func (e *environment) work(name string) string { return filepath.Join(e.place.dir, workDir, name) }
 
-// Port is described by [sandbox.Environment].
-func (e *environment) Port(preferred int) (int, error) {
-	if preferred < 0 || preferred > 65535 {
-		return 0, fault.New(fault.Usage, "choose 1 to 65535, or 0 for any", "port %d does not exist", preferred)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTime)
-	defer cancel()
-	a, _, err := ask(ctx, e.place.dir, request{Op: opPort, Port: preferred})
-	if err != nil {
-		return 0, fault.Wrap(err, fault.Unavailable, "", "find a free port in environment "+e.spec.Name)
-	}
-	return a.Port, nil
-}
-
-// Dial is described by [sandbox.Environment]. A host is an address, "localhost",
-// or one of the names of the environment.
-func (e *environment) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if !strings.HasPrefix(network, "tcp") && !strings.HasPrefix(network, "udp") {
-		return nil, fault.New(fault.Usage, "use tcp or udp", "cannot dial network %q of an environment", network)
-	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, fault.Wrap(err, fault.Usage, "write host:port", "dial in environment "+e.spec.Name)
-	}
-	if to, ok := e.spec.Hosts[host]; ok {
-		host = to
-	} else if host == "localhost" || host == "" {
-		host = "127.0.0.1"
-	}
-	if net.ParseIP(host) == nil {
-		return nil, fault.New(fault.Usage, "", "environment %s knows no host %q", e.spec.Name, host)
-	}
-	r := request{Op: opDial, Network: network, Address: net.JoinHostPort(host, port), Timeout: dialTime}
-	if d, ok := ctx.Deadline(); ok {
-		r.Timeout = max(time.Until(d), time.Millisecond)
-	}
-	_, files, err := ask(ctx, e.place.dir, r)
-	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "", fmt.Sprintf("dial %s in environment %s", address, e.spec.Name))
-	}
-	defer closeAll(files)
-	if len(files) != 1 {
-		return nil, fmt.Errorf("the supervisor of environment %s sent %d sockets", e.spec.Name, len(files))
-	}
-	return net.FileConn(files[0])
-}
-
 // Close is described by [sandbox.Environment].
 func (e *environment) Close(ctx context.Context) error {
 	e.closing.Do(func() { e.closeErr = e.close(ctx) })
@@ -283,7 +239,11 @@ func (e *environment) close(ctx context.Context) error {
 	for _, c := range e.containers {
 		running = append(running, c)
 	}
+	listening := slices.Collect(maps.Keys(e.listeners))
 	e.mu.Unlock()
+	for _, l := range listening {
+		l.Close()
+	}
 	for _, c := range running {
 		<-c.ended
 	}

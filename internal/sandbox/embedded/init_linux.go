@@ -29,10 +29,14 @@ const (
 // payload is the process that an init runs.
 type payload struct {
 	link *channel
+	spec initSpec
 	full bool
 
-	mu  sync.Mutex
-	pid int // zero before the start and after the end
+	// mu is held while a process is started, signalled or waited for: a number
+	// names the same process all the time.
+	mu     sync.Mutex
+	pid    int // zero before the start and after the end
+	beside map[int]*execution
 }
 
 // initMain builds the container, starts the payload, and reaps whatever becomes
@@ -69,48 +73,45 @@ func initMain() int {
 
 // start does everything up to the running payload.
 func (p *payload) start() error {
-	var spec initSpec
 	f := os.NewFile(fdSpec, "spec")
-	err := json.NewDecoder(f).Decode(&spec)
+	err := json.NewDecoder(f).Decode(&p.spec)
 	f.Close()
 	if err != nil {
 		return fail("read the specification", err)
 	}
-	more := inherited(&spec)
+	more := inherited(&p.spec)
 	defer closeAll(more)
-	groups := more[len(spec.Maps):]
-	if p.full = spec.Variant.Level == sandbox.Full; p.full {
-		err = buildRoot(&spec, more)
+	groups := more[len(p.spec.Maps):]
+	if p.full = p.spec.Variant.Level == sandbox.Full; p.full {
+		err = p.enclose(more)
 	} else {
 		err = fail("become a reaper", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 	}
 	if err != nil {
 		return err
 	}
-	type result struct {
-		pid int
-		err error
-	}
-	launched := make(chan result)
-	go func() {
-		// Locked and never unlocked: the thread ends with the goroutine, and with
-		// it what it gave up and the control groups it joined.
-		runtime.LockOSThread()
-		pid, err := launch(&spec, groups)
-		launched <- result{pid, err}
-	}()
-	r := <-launched
-	if r.err != nil {
-		return r.err
+	pid, err := launchAside(&p.spec, []uintptr{0, 1, 2}, groups)
+	if err != nil {
+		return err
 	}
 	p.mu.Lock()
-	p.pid = r.pid
+	p.pid = pid
 	p.mu.Unlock()
 	// The payload has them; a reader of its output must see their end.
 	for fd := range 3 {
 		unix.Close(fd)
 	}
 	return p.link.send(linkMessage{Started: true})
+}
+
+// enclose makes the namespaces of a container what they should be.
+func (p *payload) enclose(maps []*os.File) error {
+	if p.spec.Alone {
+		if err := fail("bring the loopback interface up", loopbackUp()); err != nil {
+			return err
+		}
+	}
+	return buildRoot(&p.spec, maps)
 }
 
 // inherited are the files that belong to spec, which the payload must not inherit.
@@ -127,13 +128,32 @@ func inherited(spec *initSpec) []*os.File {
 	return files
 }
 
+// launchAside starts a process that spec describes from a thread that gives up
+// everything for it, and returns its number.
+func launchAside(spec *initSpec, streams []uintptr, groups []*os.File) (int, error) {
+	type result struct {
+		pid int
+		err error
+	}
+	launched := make(chan result)
+	go func() {
+		// Locked and never unlocked: the thread ends with the goroutine, and with
+		// it what it gave up and the control groups it joined.
+		runtime.LockOSThread()
+		pid, err := launch(spec, streams, groups)
+		launched <- result{pid, err}
+	}()
+	r := <-launched
+	return r.pid, r.err
+}
+
 // launch confines the calling thread and starts the payload from it. What can be
 // taken from a whole process only, by Landlock and limits that would hit this one
 // too, another start of this executable takes from itself before it becomes the
 // payload: see [launchRestricted].
-func launch(spec *initSpec, groups []*os.File) (int, error) {
+func launch(spec *initSpec, streams []uintptr, groups []*os.File) (int, error) {
 	if spec.Variant.Level != sandbox.Full {
-		return launchRestricted(spec, &syscall.SysProcAttr{Setsid: true})
+		return launchRestricted(spec, streams, &syscall.SysProcAttr{Setsid: true})
 	}
 	leave, err := join(spec.Groups, groups)
 	if err != nil {
@@ -151,26 +171,26 @@ func launch(spec *initSpec, groups []*os.File) (int, error) {
 	}
 	var pid int
 	if spec.staged() {
-		pid, err = launchRestricted(spec, attributes)
+		pid, err = launchRestricted(spec, streams, attributes)
 	} else {
-		pid, err = launchDirectly(spec, attributes)
+		pid, err = launchDirectly(spec, streams, attributes)
 	}
 	return pid, errors.Join(err, leave())
 }
 
-func launchDirectly(spec *initSpec, attributes *syscall.SysProcAttr) (int, error) {
-	path, dir, err := command(spec)
+func launchDirectly(spec *initSpec, streams []uintptr, attributes *syscall.SysProcAttr) (int, error) {
+	path, dir, err := find(spec)
 	if err != nil {
 		return 0, err
 	}
 	pid, err := syscall.ForkExec(path, spec.Argv, &syscall.ProcAttr{
-		Dir: dir, Env: spec.Env, Files: []uintptr{0, 1, 2}, Sys: attributes,
+		Dir: dir, Env: spec.Env, Files: streams, Sys: attributes,
 	})
 	return pid, fail("start "+spec.Argv[0]+" in "+dir, err)
 }
 
-// command returns what to start, and where.
-func command(spec *initSpec) (path, dir string, err error) {
+// find returns what to start, and where.
+func find(spec *initSpec) (path, dir string, err error) {
 	path, dir = spec.Argv[0], filepath.Join("/", spec.Dir)
 	if spec.Variant.Level != sandbox.Full {
 		path, dir = below(spec.Root, path), below(spec.Root, dir)
@@ -252,16 +272,30 @@ func (p *payload) obey(terminate <-chan os.Signal) {
 	}()
 	for {
 		var m linkMessage
-		if _, err := p.link.receive(&m); err != nil {
+		files, err := p.link.receive(&m)
+		if err != nil {
 			break
 		}
-		p.mu.Lock()
-		if p.pid != 0 {
-			_ = unix.Kill(p.pid, syscall.Signal(m.Signal))
+		switch {
+		case m.Exec != nil:
+			go p.exec(m.Exec, files)
+			continue
+		case m.Measure:
+			p.measure(files)
+		default:
+			p.signal(syscall.Signal(m.Signal))
 		}
-		p.mu.Unlock()
+		closeAll(files)
 	}
 	p.end()
+}
+
+func (p *payload) signal(s syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pid != 0 {
+		_ = unix.Kill(p.pid, s)
+	}
 }
 
 // end ends the container. Where no process namespace does it, all but this
@@ -293,19 +327,27 @@ func (p *payload) reap() *exited {
 		case pid == 0:
 			continue
 		}
-		e := &exited{Code: w.ExitStatus()}
-		if w.Signaled() {
-			e.Signal = int(w.Signal())
-			e.Code = 128 + e.Signal
-		}
 		var u unix.Rusage
-		if unix.Getrusage(unix.RUSAGE_CHILDREN, &u) == nil {
-			e.CPU = time.Duration(u.Utime.Nano() + u.Stime.Nano())
-			e.PeakMemory = u.Maxrss << 10
-		}
-		return e
+		_ = unix.Getrusage(unix.RUSAGE_CHILDREN, &u) // cannot fail
+		return exitedBy(w, &u)
 	}
 }
+
+func exitedBy(w unix.WaitStatus, u *unix.Rusage) *exited {
+	e := &exited{
+		Code: w.ExitStatus(), CPU: time.Duration(u.Utime.Nano() + u.Stime.Nano()), PeakMemory: u.Maxrss << 10,
+		ReadBytes: u.Inblock * rusageBlock, WriteBytes: u.Oublock * rusageBlock,
+	}
+	if w.Signaled() {
+		e.Signal = int(w.Signal())
+		e.Code = 128 + e.Signal
+	}
+	return e
+}
+
+// rusageBlock is the unit of ru_inblock and ru_oublock, in bytes: getrusage(2)
+// does not say it, task_io_get_inblock in linux/task_io_accounting_ops.h does.
+const rusageBlock = 512
 
 // waitAny waits for one child and returns its number, or zero if it was not the
 // payload. The number of a process stays taken until it is waited for, so it is
@@ -316,9 +358,14 @@ func (p *payload) waitAny(w *unix.WaitStatus) (int, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pid, err := unix.Wait4(-1, w, unix.WNOHANG, nil)
-	if err != nil || pid != p.pid {
+	var u unix.Rusage
+	pid, err := unix.Wait4(-1, w, unix.WNOHANG, &u)
+	if err != nil || pid <= 0 {
 		return 0, err
+	}
+	p.besideEnded(pid, *w, &u)
+	if pid != p.pid {
+		return 0, nil
 	}
 	p.pid = 0
 	return pid, nil

@@ -23,14 +23,19 @@ type variant struct {
 }
 
 // supervisorConfig is the first message to a supervisor.
-type supervisorConfig struct{ Variant variant }
+type supervisorConfig struct {
+	Variant variant
+	// Alone gives every container a network namespace of its own.
+	Alone bool
+}
 
 // What may be asked of a supervisor, one request for each connection.
 const (
-	opPing  = "ping"
-	opPort  = "port"
-	opDial  = "dial"
-	opStart = "start"
+	opPing   = "ping"
+	opPort   = "port"
+	opDial   = "dial"
+	opListen = "listen"
+	opStart  = "start"
 	// opKill is sent on the connection of a start.
 	opKill = "kill"
 )
@@ -56,7 +61,7 @@ type startRequest struct {
 // streams is how many files of a start come first.
 const streams = 5
 
-// reply answers a request; a dial's comes with the socket.
+// reply answers a request; that of a dial or a listen comes with the socket.
 type reply struct {
 	Failure *failure `json:",omitempty"`
 	Port    int      `json:",omitempty"`
@@ -70,21 +75,43 @@ type reaped struct {
 	Signal   int
 }
 
-// linkMessage goes over the link between the creator and an init: signals down,
-// the others up.
+// linkMessage goes over the link between the creator and an init: signals and
+// questions down, the others up. A question comes with one end of a link of its
+// own, over which it is answered. That of an exec is used as the first one: a
+// signal down ends the process, and all below it.
 type linkMessage struct {
-	Signal  int      `json:",omitempty"`
-	Failure *failure `json:",omitempty"`
-	Started bool     `json:",omitempty"`
-	Exited  *exited  `json:",omitempty"`
+	Signal int `json:",omitempty"`
+	// Exec comes with files: the link, the [command], standard input, output and
+	// error, then those of the groups.
+	Exec *execRequest `json:",omitempty"`
+	// Measure comes with the link only, and is answered by Used.
+	Measure bool `json:",omitempty"`
+
+	Failure *failure       `json:",omitempty"`
+	Started bool           `json:",omitempty"`
+	Exited  *exited        `json:",omitempty"`
+	Used    *sandbox.Usage `json:",omitempty"`
 }
 
-// exited is what an init knows of its payload.
+// execRequest asks an init for one more process.
+type execRequest struct{ Groups []groupFile }
+
+// execStreams is how many files of an exec come first.
+const execStreams = 5
+
+// exited is what an init knows of a process that it started.
 type exited struct {
 	Code, Signal int
-	// CPU and PeakMemory are of the payload and what it waited for.
-	CPU        time.Duration
-	PeakMemory int64
+	// The rest is of the process and what it waited for.
+	CPU                               time.Duration
+	PeakMemory, ReadBytes, WriteBytes int64
+}
+
+// command is what to start in a container: it is read from a memory file.
+type command struct {
+	Argv []string
+	Env  []string
+	Dir  string
 }
 
 // initSpec tells an init what to do; it is read from a memory file.
@@ -95,11 +122,14 @@ type initSpec struct {
 	// Stage is an existing directory on which the new root is built.
 	Stage string
 	Root  string
-	Argv  []string
-	Env   []string
-	Dir   string
-	UID   int
-	GID   int
+	command
+	UID int
+	GID int
+	// MakeDir makes the working directory if the root has none: an image's may be
+	// no more than a name.
+	MakeDir bool
+	// Alone: the network namespace is this container's only.
+	Alone bool
 	// Mounts are sorted by target. At weaker levels they say what Landlock allows.
 	Mounts []sandbox.Mount
 	// Writable are further host directories that Landlock lets be written.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,7 @@ const fdVerdict = 4
 
 // launchRestricted starts the payload by way of [restrictMain] and returns its
 // process number; zero if it was only rehearsed.
-func launchRestricted(spec *initSpec, attributes *syscall.SysProcAttr) (int, error) {
+func launchRestricted(spec *initSpec, streams []uintptr, attributes *syscall.SysProcAttr) (int, error) {
 	f, err := memoryFile(spec)
 	if err != nil {
 		return 0, fail("pass the specification on", err)
@@ -31,7 +32,7 @@ func launchRestricted(spec *initSpec, attributes *syscall.SysProcAttr) (int, err
 	defer r.Close()
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{argvRestrict}, &syscall.ProcAttr{
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "GOTRACEBACK=none"},
-		Files: []uintptr{0, 1, 2, f.Fd(), w.Fd()},
+		Files: append(slices.Clip(streams), f.Fd(), w.Fd()),
 		Sys:   attributes,
 	})
 	w.Close()
@@ -79,7 +80,7 @@ func restrictMain() int {
 func restrict(spec *initSpec) error {
 	path, dir, err := "", "/", error(nil)
 	if !spec.Rehearse {
-		if path, dir, err = command(spec); err != nil {
+		if path, dir, err = find(spec); err != nil {
 			return err
 		}
 		if err := os.Chdir(dir); err != nil {

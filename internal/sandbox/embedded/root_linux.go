@@ -421,7 +421,8 @@ func (r *root) takeBase(place string) (err error) {
 	return err
 }
 
-// missing returns the first target that does not exist in the specification's root.
+// missing returns the first target that does not exist in the specification's
+// root, or the working directory if it has to be there and is not.
 func (r *root) missing() (string, error) {
 	if r.spec.Root == "" {
 		return "", nil
@@ -432,13 +433,20 @@ func (r *root) missing() (string, error) {
 	}
 	defer unix.Close(dir)
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	var places []string
 	for _, p := range r.pieces {
-		if r.within(p.target) {
+		places = append(places, p.target)
+	}
+	if r.spec.MakeDir {
+		places = append(places, filepath.Join("/", r.spec.Dir))
+	}
+	for _, place := range places {
+		if r.within(place) {
 			continue
 		}
-		fd, err := unix.Openat2(dir, p.target, &how)
+		fd, err := unix.Openat2(dir, place, &how)
 		if err != nil {
-			return p.target, nil
+			return place, nil
 		}
 		unix.Close(fd)
 	}
@@ -521,6 +529,11 @@ func (r *root) attach() error {
 		flags := unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_SYMLINKS
 		if err := unix.MoveMount(p.fd, "", unix.AT_FDCWD, p.target, flags); err != nil {
 			return fail("mount "+p.target, err)
+		}
+	}
+	if r.spec.MakeDir && !exists(r.spec.Dir) {
+		if err := os.MkdirAll(r.spec.Dir, 0o755); err != nil {
+			return fail("make the working directory", err)
 		}
 	}
 	// Terminals are for the few programs that want one: not every kernel lets a

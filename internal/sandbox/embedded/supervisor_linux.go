@@ -3,14 +3,12 @@ package embedded
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -33,6 +31,7 @@ const patience = 5 * time.Second
 // supervisor holds the namespaces of one environment and starts its containers.
 type supervisor struct {
 	variant variant
+	alone   bool // every container has a network namespace of its own
 
 	mu      sync.Mutex
 	closed  bool
@@ -51,7 +50,7 @@ func supervisorMain() int {
 	if _, err := boot.receive(&config); err != nil {
 		return 1
 	}
-	s := &supervisor{variant: config.Variant, running: map[*initProcess]struct{}{}}
+	s := &supervisor{variant: config.Variant, alone: config.Alone, running: map[*initProcess]struct{}{}}
 	l, err := s.prepare()
 	if err != nil {
 		_ = boot.send(reply{Failure: asFailure("start the supervisor", err)})
@@ -159,6 +158,8 @@ func (s *supervisor) answer(c *channel) {
 		_ = c.send(answerOf(reply{Port: port}, "find a free port", err))
 	case opDial:
 		s.dial(c, r)
+	case opListen:
+		s.listen(c)
 	case opStart:
 		s.start(c, r.Start, files)
 	default:
@@ -211,6 +212,23 @@ func (s *supervisor) dial(c *channel, r request) {
 	f, err := conn.(interface{ File() (*os.File, error) }).File()
 	if err != nil {
 		_ = c.send(reply{Failure: asFailure("dial", err)})
+		return
+	}
+	defer f.Close()
+	_ = c.send(reply{}, f)
+}
+
+// listen opens a port in this network and hands the socket over.
+func (s *supervisor) listen(c *channel) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		_ = c.send(reply{Failure: asFailure("listen", err)})
+		return
+	}
+	defer l.Close()
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		_ = c.send(reply{Failure: asFailure("listen", err)})
 		return
 	}
 	defer f.Close()
@@ -310,6 +328,9 @@ func (s *supervisor) command(r *startRequest, files []*os.File) *exec.Cmd {
 	}
 	a := cmd.SysProcAttr
 	a.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+	if s.alone {
+		a.Cloneflags |= unix.CLONE_NEWNET
+	}
 	a.Pdeathsig = syscall.SIGKILL
 	if s.variant.UserNS {
 		// One identity, mapped to ours: needs no helper program. It is not zero,
@@ -318,6 +339,9 @@ func (s *supervisor) command(r *startRequest, files []*os.File) *exec.Cmd {
 		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: r.UID, HostID: os.Getuid(), Size: 1}}
 		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: r.GID, HostID: os.Getgid(), Size: 1}}
 		a.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP, unix.CAP_DAC_OVERRIDE, unix.CAP_CHOWN, unix.CAP_FOWNER}
+		if s.alone {
+			a.AmbientCaps = append(a.AmbientCaps, unix.CAP_NET_ADMIN)
+		}
 	}
 	return cmd
 }
@@ -343,82 +367,4 @@ func (p *initProcess) kill() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		p.last = time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
 	}
-}
-
-// killDescendants kills and reaps every process below this one, which must be a
-// reaper of orphans, until there is none.
-func killDescendants() {
-	for {
-		for _, pid := range descendants(os.Getpid()) {
-			_ = unix.Kill(pid, unix.SIGKILL)
-		}
-		// Whatever was killed comes here to be waited for; who forked meanwhile is
-		// found in the next round.
-		if _, err := unix.Wait4(-1, nil, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
-			return
-		}
-	}
-}
-
-// descendants returns the processes below root, found by their parents in /proc.
-func descendants(root int) []int {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil
-	}
-	children := map[int][]int{}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if st, err := readStat(pid); err == nil {
-			children[st.parent] = append(children[st.parent], pid)
-		}
-	}
-	var below []int
-	for next := []int{root}; len(next) > 0; next = next[1:] {
-		below = append(below, children[next[0]]...)
-		next = append(next, children[next[0]]...)
-	}
-	return below
-}
-
-// processStat is what this package reads of /proc/PID/stat.
-type processStat struct {
-	parent int
-	// start is in clock ticks since boot; with the number it names a process for good.
-	start uint64
-}
-
-func readStat(pid int) (processStat, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return processStat{}, err
-	}
-	return parseStat(string(b))
-}
-
-// parseStat reads a line of proc_pid_stat(5). The command, in parentheses, may
-// hold anything, a parenthesis too.
-func parseStat(line string) (processStat, error) {
-	var st processStat
-	bad := fmt.Errorf("unreadable process status %.80q", line)
-	end := strings.LastIndexByte(line, ')')
-	if end < 0 {
-		return st, bad
-	}
-	fields := strings.Fields(line[end+1:])
-	// Fields 3 (state), 4 (parent) … 22 (start time).
-	if len(fields) < 20 {
-		return st, bad
-	}
-	var err error
-	if st.parent, err = strconv.Atoi(fields[1]); err != nil {
-		return st, bad
-	}
-	if st.start, err = strconv.ParseUint(fields[19], 10, 64); err != nil {
-		return st, bad
-	}
-	return st, nil
 }

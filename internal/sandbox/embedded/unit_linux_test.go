@@ -41,12 +41,12 @@ func TestLimits(t *testing.T) {
 
 func TestParseStat(t *testing.T) {
 	t.Parallel()
-	line := "42 (a) b (c) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 1 1"
+	line := "42 (a) b (c) S 7 41 40 0 -1 4194560 1 0 0 0 1 2 3 4 20 0 6 0 12345 1000000 3"
 	st, err := parseStat(line)
-	if err != nil || st.parent != 7 || st.start != 12345 {
+	if want := (processStat{7, 40, 100 * time.Millisecond, 6, 3 * int64(os.Getpagesize()), 12345}); err != nil || st != want {
 		t.Errorf("%+v, %v", st, err)
 	}
-	for _, bad := range []string{"", "42", "42 (a", "42 (a) S", "42 (a) S x" + strings.Repeat(" 1", 30)} {
+	for _, bad := range []string{"", "42", "42 (a", "42 (a) S", "42 (a) S x" + strings.Repeat(" 1", 30), "42 (a) S 7" + strings.Repeat(" 1", 18)} {
 		if _, err := parseStat(bad); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
@@ -147,8 +147,8 @@ func TestGroupVersion2(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if u := g.usage(); u != (usage{4096, 2500 * time.Microsecond, true}) {
-		t.Errorf("%+v", u)
+	if u := g.usage(); u != (sandbox.Usage{PeakMemory: 4096, CPU: 2500 * time.Microsecond}) || g.outOfMemory() != 1 {
+		t.Errorf("%+v, %d", u, g.outOfMemory())
 	}
 	// A kernel that keeps another value than was written is an error.
 	if err := g.parts[0].check("pids.max", 6); err == nil {

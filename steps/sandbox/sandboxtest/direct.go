@@ -84,6 +84,12 @@ func (e *directEnv) Dial(ctx context.Context, network, address string) (net.Conn
 	return new(net.Dialer).DialContext(ctx, network, address)
 }
 
+// Listen listens on the host's loopback interface.
+func (e *directEnv) Listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	return lc.Listen(ctx, "tcp", "127.0.0.1:0")
+}
+
 func (e *directEnv) Start(_ context.Context, spec sandbox.ContainerSpec) (sandbox.Container, error) {
 	if e.d.Started != nil {
 		e.d.Started(spec)
@@ -99,8 +105,8 @@ func (e *directEnv) Start(_ context.Context, spec sandbox.ContainerSpec) (sandbo
 		cancel()
 		return nil, err
 	}
-	r := &directRun{name: spec.Name, cmd: cmd, cancel: cancel, done: make(chan struct{})}
 	started := time.Now()
+	r := &directRun{spec: spec, ctx: ctx, started: started, cmd: cmd, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		_ = cmd.Wait() // how it ended is in ProcessState
@@ -108,6 +114,7 @@ func (e *directEnv) Start(_ context.Context, spec sandbox.ContainerSpec) (sandbo
 		if r.status.Code < 0 && !r.status.TimedOut {
 			r.status.Signal = cmd.ProcessState.String()
 		}
+		cancel() // and what runs beside it
 	}()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -145,14 +152,49 @@ func (e *directEnv) Close(ctx context.Context) (err error) {
 }
 
 type directRun struct {
-	name   string
-	cmd    *exec.Cmd
-	cancel func()
-	done   chan struct{}
-	status sandbox.ExitStatus
+	spec    sandbox.ContainerSpec
+	ctx     context.Context // ends with the time of the container
+	started time.Time
+	cmd     *exec.Cmd
+	cancel  func()
+	done    chan struct{}
+	status  sandbox.ExitStatus
 }
 
-func (r *directRun) Name() string { return r.name }
+func (r *directRun) Name() string { return r.spec.Name }
+
+// Address is the host's loopback interface.
+func (r *directRun) Address() string { return "127.0.0.1" }
+
+// Exec runs a process beside that of the container, until the end of either.
+func (r *directRun) Exec(ctx context.Context, spec sandbox.ExecSpec) (sandbox.ExitStatus, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.ctx, cancel)()
+	inside := r.spec
+	inside.Argv, inside.Stdin, inside.Stdout, inside.Stderr = spec.Argv, spec.Stdin, spec.Stdout, spec.Stderr
+	if len(spec.Env) > 0 {
+		inside.Env = spec.Env
+	}
+	if spec.Dir != "" {
+		inside.Dir = spec.Dir
+	}
+	started := time.Now()
+	cmd, err := launch(ctx, inside)
+	if err != nil {
+		return sandbox.ExitStatus{}, err
+	}
+	_ = cmd.Wait() // how it ended is in ProcessState
+	if ctx.Err() != nil && r.ctx.Err() == nil {
+		return sandbox.ExitStatus{}, context.Cause(ctx)
+	}
+	return sandbox.ExitStatus{Code: cmd.ProcessState.ExitCode(), Wall: time.Since(started)}, nil
+}
+
+// Usage measures the time.
+func (r *directRun) Usage(context.Context) (sandbox.Usage, error) {
+	return sandbox.Usage{Wall: time.Since(r.started)}, nil
+}
 
 func (r *directRun) Signal(sig os.Signal) error { return r.cmd.Process.Signal(sig) }
 

@@ -2,6 +2,7 @@ package sandboxtest
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"path/filepath"
@@ -20,6 +21,11 @@ func (s *suite) status(t *testing.T, e sandbox.Environment) map[string]string {
 	if !r.OK() {
 		t.Fatalf("%s: %s", r.ExitStatus, r.err)
 	}
+	return statusFields(r)
+}
+
+// statusFields are those of a proc_pid_status(5).
+func statusFields(r result) map[string]string {
 	fields := map[string]string{}
 	for line := range strings.Lines(r.out) {
 		key, value, _ := strings.Cut(line, ":")
@@ -40,7 +46,11 @@ func (s *suite) privileges(t *testing.T) {
 			t.Errorf("%s is %s, want %s", field, status[field], want)
 		}
 	}
-	s.payload(t, e, "ids").want(t, "65534 65534")
+	user := "65534 65534"
+	if s.OnlyImages {
+		user = fmt.Sprint(config().UID, config().GID)
+	}
+	s.payload(t, e, "ids").want(t, user)
 	spec := s.spec(e, "user", "ids")
 	spec.UID, spec.GID = 1234, 4321
 	run(t, e, spec).want(t, "1234 4321")

@@ -2,6 +2,13 @@
 
 package sandboxtest
 
-import "os/exec"
+import (
+	"math"
+	"os/exec"
+	"time"
+)
 
 func killTree(*exec.Cmd) {}
+
+// processorTime is not measured here: it is always enough.
+func processorTime() time.Duration { return math.MaxInt64 }

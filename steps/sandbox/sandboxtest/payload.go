@@ -2,6 +2,7 @@ package sandboxtest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,9 +10,11 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // payloadArg tells the test binary that it runs inside a sandbox.
@@ -31,6 +34,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int, o
 		"hold": p.hold, "tree": p.tree, "flood": p.flood, "fill": p.fill, "spawn": p.spawn,
 		"listen": p.listen, "dial": p.dial, "interfaces": p.interfaces, "namespaces": p.namespaces,
 		"directory": p.directory, "ids": p.ids, "processes": p.processes,
+		"environment": p.environment, "work": p.work,
 	}[args[2]]
 	if !known {
 		fmt.Fprintf(stderr, "unknown payload %q\n", args[2])
@@ -47,6 +51,11 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int, o
 		return 1, true
 	}
 }
+
+// terminate asks a payload to end.
+const terminate = syscall.SIGTERM
+
+func itoa(n int) string { return strconv.Itoa(n) }
 
 type exitError int
 
@@ -168,7 +177,7 @@ func (p payload) spawn(args []string) error {
 	}
 	started := 0
 	for range n {
-		cmd := exec.Command("/usr/bin/sleep", "infinity")
+		cmd := exec.Command("sleep", "1000000")
 		if err = cmd.Start(); err != nil {
 			break
 		}
@@ -178,11 +187,65 @@ func (p payload) spawn(args []string) error {
 	return nil
 }
 
-// listen answers every connection with "hello".
+// environment prints the values of variables that are set: of two with one name
+// the first counts, as in getenv(3).
+func (p payload) environment(args []string) error {
+	b, err := os.ReadFile("/proc/self/environ")
+	set := map[string]string{}
+	for e := range strings.SplitSeq(string(b), "\x00") {
+		name, value, ok := strings.Cut(e, "=")
+		if _, twice := set[name]; ok && !twice {
+			set[name] = value
+		}
+	}
+	for _, name := range args {
+		if v, ok := set[name]; ok {
+			fmt.Fprintln(p.stdout, v)
+		}
+	}
+	return err
+}
+
+// work uses so much memory, some processor time, and writes a file of so many
+// bytes to its disk. It holds the memory until SIGTERM, and ends with 0.
+func (p payload) work(args []string) error {
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, terminate)
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	memory := make([]byte, n)
+	for end := time.Now().Add(time.Minute); processorTime() < 50*time.Millisecond && time.Now().Before(end); {
+		for i := range memory {
+			memory[i]++
+		}
+	}
+	if err := p.fill(args[1:]); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(args[1], os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	p.ready()
+	<-term
+	runtime.KeepAlive(memory)
+	return nil
+}
+
+// listen answers every connection with "hello", or with a text of its own.
 func (p payload) listen(args []string) error {
 	l, err := net.Listen("tcp", args[0])
 	if err != nil {
 		return err
+	}
+	text := "hello"
+	if len(args) > 1 {
+		text = args[1]
 	}
 	p.ready()
 	for {
@@ -190,7 +253,7 @@ func (p payload) listen(args []string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprint(c, "hello")
+		fmt.Fprint(c, text)
 		c.Close()
 	}
 }

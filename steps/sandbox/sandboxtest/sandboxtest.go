@@ -46,6 +46,14 @@ type Options struct {
 	// Root is the root of containers, as of [sandbox.ContainerSpec]; it has to have
 	// what Executable needs.
 	Root string
+	// Image is that of an [Images], for the cases about images; empty if the back end
+	// was given none. OnlyImages says that it is the root of every container: of a
+	// back end without access to the host's files. The image then has to have a
+	// busybox, see [NewImages].
+	Image      string
+	OnlyImages bool
+	// Measured says what [sandbox.Container.Usage] measures: "cpu", "memory", "pids", "io".
+	Measured []string
 	// Limited says which limits are enforced on a whole tree, beside those of wall
 	// time and output: "memory" and "pids". Without "memory" one process is limited.
 	Limited []string
@@ -89,6 +97,14 @@ func Run(t *testing.T, newBackend func(t *testing.T) sandbox.Backend, o Options)
 		{"temporary space", sandbox.None, s.temporary},
 		{"dial", sandbox.None, s.dial},
 		{"ports", sandbox.None, s.ports},
+		{"listen", sandbox.None, s.listen},
+		{"addresses", sandbox.None, s.addresses},
+		{"no network", sandbox.None, s.noNetwork},
+		{"exec", sandbox.None, s.execs},
+		{"end of exec", sandbox.None, s.execEnds},
+		{"exec is confined", sandbox.Reduced, s.execConfined},
+		{"usage", sandbox.None, s.usage},
+		{"image", sandbox.None, s.image},
 		{"wall limit", sandbox.None, s.wallLimit},
 		{"output limit", sandbox.None, s.outputLimit},
 		{"memory limit", sandbox.Reduced, s.memoryLimit},
@@ -142,9 +158,14 @@ func deadline(t *testing.T) context.Context {
 // environment makes an environment that is closed at the end of the test.
 func (s *suite) environment(t *testing.T, l sandbox.Limits) sandbox.Environment {
 	t.Helper()
-	e, err := s.backend.Create(deadline(t), sandbox.EnvironmentSpec{
+	return s.create(t, sandbox.EnvironmentSpec{
 		Name: nameOf(t), MinIsolation: s.Level, Limits: l, Hosts: map[string]string{"service": "127.0.0.1"},
 	})
+}
+
+func (s *suite) create(t *testing.T, spec sandbox.EnvironmentSpec) sandbox.Environment {
+	t.Helper()
+	e, err := s.backend.Create(deadline(t), spec)
 	if err != nil {
 		t.Fatalf("create: %v", err)
 	}
@@ -175,11 +196,15 @@ var executable = sandbox.Mount{Kind: sandbox.ReadOnly, Target: "/opt/payload"}
 func (s *suite) spec(e sandbox.Environment, name string, args ...string) sandbox.ContainerSpec {
 	m := executable
 	m.Source = s.Executable
-	return sandbox.ContainerSpec{
+	spec := sandbox.ContainerSpec{
 		Name: name, Root: s.Root, Mounts: []sandbox.Mount{m},
 		Argv: append([]string{e.Path(name, m), payloadArg}, args...),
 		Env:  []string{"PATH=/usr/bin:/bin"},
 	}
+	if s.OnlyImages {
+		spec.Image = s.Image
+	}
+	return spec
 }
 
 // result is what came out of a container.
@@ -201,7 +226,7 @@ func run(t *testing.T, e sandbox.Environment, spec sandbox.ContainerSpec) result
 	c := start(t, e, spec)
 	st, werr := c.Wait(deadline(t))
 	if werr != nil {
-		t.Fatalf("wait for %q: %v", spec.Argv[2:], werr)
+		t.Fatalf("wait for %s: %v", spec.Name, werr)
 	}
 	return result{st, out.String(), err.String()}
 }
@@ -216,7 +241,7 @@ func start(t *testing.T, e sandbox.Environment, spec sandbox.ContainerSpec) sand
 	t.Helper()
 	c, err := e.Start(deadline(t), spec)
 	if err != nil {
-		t.Fatalf("start %q: %v", spec.Argv, err)
+		t.Fatalf("start %s %q: %v", spec.Name, spec.Argv, err)
 	}
 	return c
 }
@@ -247,6 +272,14 @@ func (r result) want(t *testing.T, out string) {
 	t.Helper()
 	if !r.OK() || strings.TrimSpace(r.out) != out {
 		t.Errorf("%s, output %q, want %q; errors: %s", r.ExitStatus, r.out, out, r.err)
+	}
+}
+
+// wantFailure checks that r ended badly, with text among its errors.
+func (r result) wantFailure(t *testing.T, text string) {
+	t.Helper()
+	if r.OK() || !strings.Contains(r.err, text) {
+		t.Errorf("%s, errors %q, want a failure and %q", r.ExitStatus, r.err, text)
 	}
 }
 
