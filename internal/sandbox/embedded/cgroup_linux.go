@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -32,108 +31,6 @@ var (
 	controllers1 = []string{ctlMemory, ctlPIDs, ctlCPU, ctlUsage}
 	controllers2 = []string{ctlMemory, ctlPIDs, ctlCPU, ctlIO}
 )
-
-// hierarchy is one mounted tree of control groups.
-type hierarchy struct {
-	Version     int
-	Controllers []string
-	// Dir is the group of this process, as a directory; Mount is the tree's root.
-	Dir, Mount string
-}
-
-// hierarchies finds the trees by proc_pid_mountinfo(5) and the groups of this
-// process in them by cgroups(7), "/proc files".
-func hierarchies(mountinfo, cgroup string) []hierarchy {
-	own := map[string]string{} // by controller; "" is version 2
-	for line := range strings.Lines(cgroup) {
-		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(f) != 3 {
-			continue
-		}
-		for c := range strings.SplitSeq(f[1], ",") {
-			own[c] = f[2]
-		}
-	}
-	var found []hierarchy
-	s := bufio.NewScanner(strings.NewReader(mountinfo))
-	for s.Scan() {
-		before, after, ok := strings.Cut(s.Text(), " - ")
-		f, g := strings.Fields(before), strings.Fields(after)
-		if !ok || len(f) < 5 || len(g) < 3 {
-			continue
-		}
-		h := hierarchy{Mount: unescapeMount(f[4])}
-		root, path := unescapeMount(f[3]), ""
-		switch g[0] {
-		case "cgroup2":
-			h.Version, path, ok = 2, own[""], true
-		case "cgroup":
-			h.Version, ok = 1, false
-			for option := range strings.SplitSeq(g[2], ",") {
-				if slices.Contains(controllers1, option) {
-					h.Controllers = append(h.Controllers, option)
-					path, ok = own[option], true
-				}
-			}
-		default:
-			continue
-		}
-		if !ok {
-			continue
-		}
-		// In a container the mount may show only the part of the tree below root.
-		if rel, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(rel) {
-			h.Dir = filepath.Join(h.Mount, rel)
-		} else {
-			h.Dir = h.Mount
-		}
-		found = append(found, h)
-	}
-	return found
-}
-
-// unescapeMount undoes the octal escapes of proc_pid_mountinfo(5).
-func unescapeMount(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
-}
-
-// parents returns where groups of our own can be made: for version 1 below our
-// own, for version 2, where a group with members has no children with
-// controllers, below our own or beside it, wherever the controllers are handed down.
-func parents() ([]hierarchy, error) {
-	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	own, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return nil, err
-	}
-	var usable []hierarchy
-	for _, h := range hierarchies(string(mountinfo), string(own)) {
-		if h.Version == 1 {
-			usable = append(usable, h)
-			continue
-		}
-		for _, dir := range []string{h.Dir, filepath.Dir(h.Dir)} {
-			if dir != h.Mount && !strings.HasPrefix(dir, h.Mount+"/") {
-				continue
-			}
-			b, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
-			if err != nil {
-				continue
-			}
-			down := strings.Fields(string(b))
-			h.Controllers = slices.DeleteFunc([]string{ctlMemory, ctlPIDs, ctlCPU}, func(c string) bool { return !slices.Contains(down, c) })
-			if len(h.Controllers) > 0 {
-				h.Dir = dir
-				usable = append(usable, h)
-				break
-			}
-		}
-	}
-	return usable, nil
-}
 
 // group is a control group in every hierarchy that is used.
 type group struct {
@@ -198,19 +95,7 @@ func (p groupPart) create(l sandbox.Limits, inner bool) error {
 
 func (p groupPart) has(controller string) bool { return slices.Contains(p.Controllers, controller) }
 
-func (p groupPart) write(file, value string) error {
-	path := filepath.Join(p.path, file)
-	// Not os.WriteFile: it would create what a kernel does not have.
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(value)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write %q: %w", value, err)
-	}
-	return nil
-}
+func (p groupPart) write(file, value string) error { return writeGroup(p.path, file, value) }
 
 func (p groupPart) read(file string) string {
 	b, err := os.ReadFile(filepath.Join(p.path, file))
@@ -313,9 +198,8 @@ func (g *group) open() (list []groupFile, files []*os.File, err error) {
 
 // ownDir is the group of this process, which an init returns to.
 func (p groupPart) ownDir() string {
-	mountinfo, _ := os.ReadFile("/proc/self/mountinfo")
-	own, _ := os.ReadFile("/proc/self/cgroup")
-	for _, h := range hierarchies(string(mountinfo), string(own)) {
+	mountinfo, own, _ := processGroups()
+	for _, h := range hierarchies(mountinfo, own) {
 		if h.Version == 2 && h.Mount == p.Mount {
 			return h.Dir
 		}

@@ -40,6 +40,11 @@ func becomeMachine(name, run string) error {
 			return err
 		}
 	}
+	if dir := os.Getenv("EMBEDDED_GROUP"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0o600); err != nil {
+			return err
+		}
+	}
 	if err := syscall.Setgroups(nil); err != nil {
 		return err
 	}
@@ -105,6 +110,49 @@ func TestContractPlainUser(t *testing.T) {
 	out := onMachine(t, "plain-user", "^TestContract(Full|Reduced|None)$")
 	if !strings.Contains(out, "user namespace:true") || !strings.Contains(out, "--- PASS: TestContractFull") {
 		t.Errorf("a plain user does not reach level full here:\n%s", out)
+	}
+}
+
+// TestDelegated uses a group of version 2 as a service manager delegates it to a user.
+func TestDelegated(t *testing.T) {
+	dir := embedded.DelegatedGroup(t, plainUser)
+	t.Setenv("EMBEDDED_GROUP", dir)
+	out := onMachine(t, "delegated", "^TestDelegatedInside$")
+	if !strings.Contains(out, "--- PASS: TestDelegatedInside") {
+		t.Error(out)
+	}
+}
+
+// TestDelegatedInside runs in that group, as that user.
+func TestDelegatedInside(t *testing.T) {
+	if os.Getenv("EMBEDDED_MACHINE") != "delegated" {
+		t.Skip("started by TestDelegated")
+	}
+	dir := os.Getenv("EMBEDDED_GROUP")
+	for range 2 { // a second run finds what the first one left
+		if err := embedded.HandDown(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	down, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	if err != nil || len(bytes.TrimSpace(down)) == 0 {
+		t.Errorf("controllers %q, %v", down, err)
+	}
+	// This process moved, and where it came from groups can be made.
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil || !strings.Contains(string(own), "0::/"+filepath.Base(dir)+"/ultrafast-members\n") {
+		t.Errorf("%s, %v", own, err)
+	}
+	child := filepath.Join(dir, "ultrafast-child")
+	if err := os.Mkdir(child, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	has, err := os.ReadFile(filepath.Join(child, "cgroup.controllers"))
+	if err != nil || string(has) != string(down) {
+		t.Errorf("a new group has %q, %v, want %q", has, err, down)
+	}
+	if err := os.Remove(child); err != nil {
+		t.Error(err)
 	}
 }
 

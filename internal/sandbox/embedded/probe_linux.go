@@ -149,7 +149,7 @@ func (b *Backend) rehearse(ctx context.Context, v variant, groups []hierarchy) e
 // usableGroups returns the hierarchies in which a group with limits can be made,
 // and what was in the way of the others.
 func usableGroups() (usable []hierarchy, why string) {
-	all, err := parents()
+	all, why, err := parents()
 	if err != nil {
 		return nil, err.Error()
 	}
@@ -165,9 +165,6 @@ func usableGroups() (usable []hierarchy, why string) {
 			continue
 		}
 		usable = append(usable, h)
-	}
-	if len(all) == 0 {
-		why = "no control group hierarchy with the controllers memory, pids and cpu can be used here"
 	}
 	return usable, why
 }

@@ -90,6 +90,11 @@ func TestHierarchies(t *testing.T) {
 		{"in a container", "30 25 0:26 /docker/1 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n", "4:memory:/docker/1/x\n", []hierarchy{
 			{Version: 1, Controllers: []string{"memory"}, Dir: "/sys/fs/cgroup/memory/x", Mount: "/sys/fs/cgroup/memory"},
 		}},
+		{"one tree in two places", "30 25 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n" +
+			"31 25 0:26 / /run/memory rw - cgroup cgroup rw,memory\n" +
+			"30 25 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n", "4:memory:/a\n", []hierarchy{
+			{Version: 1, Controllers: []string{"memory"}, Dir: "/sys/fs/cgroup/memory/a", Mount: "/sys/fs/cgroup/memory"},
+		}},
 		{"outside of what is mounted", "30 25 0:26 /docker/1 /c rw - cgroup2 cgroup2 rw\n", "0::/../x\n", []hierarchy{
 			{Version: 2, Dir: "/c", Mount: "/c"},
 		}},
