@@ -311,6 +311,9 @@ func removeGroup(path string) error {
 	if err := unix.Rmdir(path); err == nil || gone(err) {
 		return nil
 	}
+	if _, err := os.Stat(path); gone(err) {
+		return nil // on a read-only file system rmdir(2) does not say that
+	}
 	killGroup(path)
 	below, err := os.ReadDir(path)
 	if err != nil && !gone(err) {

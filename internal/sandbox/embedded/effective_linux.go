@@ -50,7 +50,7 @@ func (e *environment) rlimits(l sandbox.Limits) []rlimit {
 	if e.controlled(ctlMemory) == 0 {
 		list = append(list, rlimit{"memory", unix.RLIMIT_DATA, uint64(l.Memory)})
 	}
-	if e.controlled(ctlPIDs) == 0 && e.full() {
+	if e.controlled(ctlPIDs) == 0 && e.full() && e.countsProcesses() {
 		// At a weaker level the number would be of all processes of the caller.
 		list = append(list, rlimit{"processes", unix.RLIMIT_NPROC, uint64(l.PIDs)})
 	}
@@ -58,6 +58,13 @@ func (e *environment) rlimits(l sandbox.Limits) []rlimit {
 		list = append(list, rlimit{"processor time", unix.RLIMIT_CPU, cpuSeconds(l)})
 	}
 	return list
+}
+
+// countsProcesses reports whether the kernel holds the container's user to a number
+// of processes: it never does with root, who that user is outside of a user
+// namespace that root made.
+func (e *environment) countsProcesses() bool {
+	return !e.found.variant.UserNS || os.Geteuid() != 0
 }
 
 // cpuSeconds is the processor time that the wall time allows at the given share.
@@ -102,6 +109,8 @@ func (e *environment) limited() []sandbox.Enforcement {
 			en = e.readBack(c.controller, c.file1, c.file2)
 		case e.found.variant.Level == sandbox.None:
 			en = sandbox.Enforcement{Value: "level none has deadlines only", By: byNothing}
+		case c.controller == ctlPIDs && !e.countsProcesses():
+			en = sandbox.Enforcement{Value: "the kernel does not count the processes of root, who the user is outside", By: byNothing}
 		case c.controller == ctlPIDs && !e.full():
 			en = sandbox.Enforcement{Value: "the kernel would count every process of the user", By: byNothing}
 		}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -90,6 +91,31 @@ func standsFor(path string, user owner, write bool) (who owner, needed bool, err
 	}
 	who = owner{int(st.Uid), int(st.Gid)}
 	return who, who != user && (write || st.Mode&need != need), nil
+}
+
+// mapsOwners returns an error if the file system of dir, or of what is there of its
+// path, cannot show its files as those of another user.
+func mapsOwners(dir string) error {
+	var fs unix.Statfs_t
+	for unix.Statfs(dir, &fs) != nil && dir != "/" {
+		dir = filepath.Dir(dir)
+	}
+	switch fs.Type {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
+		return nil // they can since identity maps are there at all, or soon after
+	}
+	fd, err := take(dir, attrReadOnly)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	f, err := identityMap(owner{}, owner{nobody, nobody})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = setAttributes(fd, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(f.Fd())})
+	return fail("show the files of "+dir+" as those of another user", err)
 }
 
 // identities are the user namespaces of an environment, made when first needed.

@@ -67,7 +67,7 @@ func (b *Backend) tryLevels(ctx context.Context, f *findings) error {
 	} else {
 		usable, why := usableGroups()
 		var reasons []string
-		for _, v := range fullVariants() {
+		for _, v := range b.fullVariants(f) {
 			err := b.rehearse(ctx, v, usable)
 			if err != nil && len(usable) > 0 {
 				// What is in the way may be the control groups.
@@ -103,15 +103,22 @@ func (b *Backend) tryLevels(ctx context.Context, f *findings) error {
 	return ctx.Err()
 }
 
-// fullVariants are the ways to level Full, the best first.
-func fullVariants() []variant {
-	var list []variant
-	if privileged() {
-		list = append(list, variant{Level: sandbox.Full})
+// fullVariants are the ways to level Full, the best first. Without a user namespace
+// the container's user stands for the owner of a mount by the mount, where the file
+// system can do that; else the namespace is better, which does it everywhere.
+func (b *Backend) fullVariants(f *findings) []variant {
+	direct := []variant{{Level: sandbox.Full}}
+	list := []variant{{Level: sandbox.Full, UserNS: true}, {Level: sandbox.Full, UserNS: true, OuterProc: true}}
+	if !privileged() {
+		return list
 	}
-	return append(list,
-		variant{Level: sandbox.Full, UserNS: true},
-		variant{Level: sandbox.Full, UserNS: true, OuterProc: true})
+	for _, dir := range []string{b.options.StateDir, os.TempDir()} {
+		if err := mapsOwners(dir); err != nil {
+			f.notes["users"] = err.Error()
+			return append(list, direct...)
+		}
+	}
+	return append(direct, list...)
 }
 
 // privileged reports whether this process has what it takes to do without a user
