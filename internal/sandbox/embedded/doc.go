@@ -8,6 +8,12 @@
 // ends all of it. What each level means is said by [sandbox.Level]; how a level
 // was reached, and why not a higher one, by Environment.Effective.
 //
+// Each container has an address of its own, 127.0.1.N in the environment's network,
+// and its hosts file has the names of those that ran before it. A server that
+// listens on its own address or name leaves the port to others; one that listens on
+// 0.0.0.0 takes it from all. With network none each container has a network
+// namespace of its own instead.
+//
 // The main of a program that uses the package must call [Reexec] first thing:
 //
 //	func main() {
