@@ -109,8 +109,9 @@ func (b *Backend) List(ctx context.Context) ([]sandbox.Info, error) {
 	return list, nil
 }
 
-// pingTime bounds how long a supervisor may take to say that it lives.
-const pingTime = 2 * time.Second
+// pingTime bounds how long a supervisor may take to say that it lives, on a machine
+// however busy; one that is gone refuses at once.
+const pingTime = 10 * time.Second
 
 func ping(ctx context.Context, dir string) bool {
 	ctx, cancel := context.WithTimeout(ctx, pingTime)

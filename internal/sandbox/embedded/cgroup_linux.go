@@ -280,7 +280,7 @@ func number(s string) int64 {
 func (g *group) remove(ctx context.Context) error { return removeGroups(ctx, g.paths()) }
 
 // removeTime bounds how long the kernel may take to let go of ended processes.
-const removeTime = 5 * time.Second
+const removeTime = 20 * time.Second
 
 // removeGroups kills what is left in groups and removes them, with those below.
 // A group stays busy for a moment after its last process was waited for, and

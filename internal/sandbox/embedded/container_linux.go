@@ -425,7 +425,7 @@ func (c *container) follow() {
 			ended = a.Reaped
 		}
 	}
-	c.output.drain()
+	c.output.drain(drainTime)
 	s := statusOf(inner)
 	s.Wall, s.OutputLimit, s.OOM = time.Since(c.begin), c.output.exceeded.Load(), c.group.outOfMemory() > 0
 	if ended != nil {

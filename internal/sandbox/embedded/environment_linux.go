@@ -29,7 +29,7 @@ const (
 	// dialTime bounds a dial whose context has no deadline.
 	dialTime = time.Minute
 	// closeTime bounds how long a supervisor may take to end.
-	closeTime = 10 * time.Second
+	closeTime = 30 * time.Second
 )
 
 // environment is the creator's side of one supervisor.

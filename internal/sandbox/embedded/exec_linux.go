@@ -71,7 +71,7 @@ func (c *container) exec(ctx context.Context, spec sandbox.ExecSpec) (st sandbox
 		}
 		st.TimedOut, st.OOM = whole.TimedOut, whole.OOM
 	}
-	x.output.drain()
+	x.output.drain(besideDrainTime)
 	st.Wall, st.OutputLimit = time.Since(x.begin), x.output.exceeded.Load()
 	st.OOM = st.OOM || st.Signal == unix.SignalName(unix.SIGKILL) && !x.stopped.Load() && c.group.outOfMemory() > ooms
 	return st, nil

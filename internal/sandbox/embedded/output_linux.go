@@ -11,9 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// drainTime bounds the wait for the end of output once a process is gone: what it
-// left behind, or at the weaker levels what escaped, could hold it open.
-const drainTime = 2 * time.Second
+// These bound the wait for the end of output. After the end of a process in a
+// container, what it left behind may hold the output open for as long as it likes.
+// After the end of a container nothing does, save what escaped at the weaker levels;
+// only a busy machine needs the time.
+const (
+	besideDrainTime = 2 * time.Second
+	drainTime       = 10 * time.Second
+)
 
 // output carries the streams of a container and bounds them together.
 type output struct {
@@ -115,9 +120,9 @@ func (o *output) write(to io.Writer, b []byte) bool {
 	return within
 }
 
-// drain waits for the end of the output.
-func (o *output) drain() {
-	late := time.AfterFunc(drainTime, o.stop)
+// drain waits for the end of the output, but not for ever.
+func (o *output) drain(most time.Duration) {
+	late := time.AfterFunc(most, o.stop)
 	defer late.Stop()
 	o.done.Wait()
 }

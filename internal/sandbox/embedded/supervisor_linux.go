@@ -26,7 +26,7 @@ const (
 
 // patience is how long an init of a weaker level may take to end its tree before
 // it is killed itself.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 // supervisor holds the namespaces of one environment and starts its containers.
 type supervisor struct {

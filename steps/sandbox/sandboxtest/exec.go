@@ -181,22 +181,43 @@ func (s *suite) execEnds(t *testing.T) {
 	}
 	none(t, mark)
 
-	// The time of the container is the time of all that is in it.
-	spec := s.spec(e, "short", "hold")
-	spec.Limits.Wall = time.Second
-	mark = markOf(t)
-	ended = begin(s.running(t, e, spec), context.Background(), mark)
-	if err := wait(ended); !errors.As(err, &by) || by.st.OK() || by.st.Wall > patience/2 {
-		t.Errorf("after the time of its container: %v", err)
-	}
-	none(t, mark)
-
 	// It may not write more than a container may.
-	spec = s.spec(e, "quiet", "hold")
+	spec := s.spec(e, "quiet", "hold")
 	spec.Limits.Output = 10_000
 	c = s.running(t, e, spec)
 	if r := s.exec(t, e, c, "flood"); !r.OutputLimit || r.OK() || len(r.out) > 10_000 {
 		t.Errorf("%+v after %d bytes", r.ExitStatus, len(r.out))
+	}
+}
+
+// execWall has the time of a container end what runs beside its payload: the clock
+// does not begin anew.
+func (s *suite) execWall(t *testing.T) {
+	e := s.environment(t, sandbox.Limits{})
+	spec := s.spec(e, "short", "hold")
+	mark := markOf(t)
+	// A busy machine needs more time until the process is there.
+	for wall := time.Second; ; wall *= 2 {
+		spec.Limits.Wall = wall
+		c := start(t, e, spec)
+		ready := newAwait(readyLine)
+		inside := s.execSpec(e, c, "tree", mark)
+		inside.Stdout = ready
+		st, err := c.Exec(deadline(t), inside)
+		whole, werr := c.Wait(deadline(t))
+		if werr != nil || !whole.TimedOut {
+			t.Fatalf("the container: %+v, %v", whole, werr)
+		}
+		none(t, mark)
+		if strings.Contains(ready.String(), readyLine) {
+			if err != nil || st.OK() || !st.TimedOut || st.Wall > wall+patience/2 {
+				t.Errorf("after the time of its container: %+v, %v", st, err)
+			}
+			return
+		}
+		if wall > patience/4 {
+			t.Fatalf("nothing runs beside the payload after %s: %v", wall, err)
+		}
 	}
 }
 

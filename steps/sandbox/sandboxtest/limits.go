@@ -14,18 +14,24 @@ func (s *suite) wallLimit(t *testing.T) {
 	e := s.environment(t, sandbox.Limits{})
 	mark := markOf(t)
 	spec := s.spec(e, "endless", "tree", mark)
-	spec.Limits.Wall = time.Second / 2
-	r := run(t, e, spec)
-	if !r.TimedOut || r.OK() || r.Code != 137 {
-		t.Errorf("%+v: %s", r.ExitStatus, r.err)
+	// A busy machine needs more time until the child of the tree is there.
+	for wall := time.Second / 2; ; wall *= 2 {
+		spec.Limits.Wall = wall
+		r := run(t, e, spec)
+		if !r.TimedOut || r.OK() || r.Code != 137 {
+			t.Errorf("%+v: %s", r.ExitStatus, r.err)
+		}
+		if r.Wall < wall || r.Wall > patience/2 {
+			t.Errorf("ended after %s, with a limit of %s", r.Wall, wall)
+		}
+		none(t, mark)
+		if strings.Contains(r.out, readyLine) {
+			break
+		}
+		if wall > patience/4 {
+			t.Fatalf("the child of the tree was not there after %s: %q", wall, r.out)
+		}
 	}
-	if r.Wall < time.Second/2 || r.Wall > patience/2 {
-		t.Errorf("ended after %s", r.Wall)
-	}
-	if !strings.Contains(r.out, readyLine) {
-		t.Errorf("the child of the tree was not there: %q", r.out)
-	}
-	none(t, mark)
 	// The shortest time that there is: the payload may not even start.
 	spec.Limits.Wall = 1
 	if r := run(t, e, spec); !r.TimedOut || r.OK() {
@@ -89,8 +95,10 @@ func (s *suite) processLimit(t *testing.T) {
 	spec := s.spec(e, "spawn", "spawn", "200")
 	spec.Limits.PIDs = 40
 	r := run(t, e, spec)
-	if n, err := strconv.Atoi(strings.TrimSpace(r.out)); err != nil || n < 5 || n >= 40 {
-		t.Errorf("%q processes under a limit of 40: %s %s", r.out, r.ExitStatus, r.err)
+	// A runtime that gets no thread any more ends the payload: what counts is how far
+	// it came.
+	if n := strings.Count(r.out, "\n"); n < 5 || n >= 40 {
+		t.Errorf("%d processes under a limit of 40: %s %s", n, r.ExitStatus, r.err)
 	}
 }
 

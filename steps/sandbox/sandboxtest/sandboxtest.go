@@ -102,6 +102,7 @@ func Run(t *testing.T, newBackend func(t *testing.T) sandbox.Backend, o Options)
 		{"no network", sandbox.None, s.noNetwork},
 		{"exec", sandbox.None, s.execs},
 		{"end of exec", sandbox.None, s.execEnds},
+		{"time of exec", sandbox.None, s.execWall},
 		{"exec is confined", sandbox.Reduced, s.execConfined},
 		{"usage", sandbox.None, s.usage},
 		{"image", sandbox.None, s.image},
