@@ -116,6 +116,7 @@ func (t *Template) Run(ctx context.Context, a *app.App) error {
 	if t.DryRun {
 		return out.diff(ctx, a.Stdout, chain, step)
 	}
+	tidy(ctx, a)
 	return a.RunSteps(ctx, chain, app.Run{
 		Verdict: "generated", Failed: "generate: nothing was written",
 		After: func(ctx context.Context, s state.State, _ phase.Name) (state.State, error) {

@@ -56,14 +56,15 @@ func (v *Verify) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
+	tidy(ctx, a)
 	var made [2]rendering
 	for i := range made {
-		dir, err := os.MkdirTemp("", "ultrafast-verify-")
+		room, err := newScratch(ctx, os.TempDir())
 		if err != nil {
-			return fault.Wrap(err, fault.Unavailable, "", "make a directory to render in")
+			return err
 		}
-		a.AtEnd(func() error { return os.RemoveAll(dir) })
-		if made[i], err = v.render(ctx, a, project, dir, i); err != nil {
+		a.AtEnd(room.remove)
+		if made[i], err = v.render(ctx, a, project, room.dir, i); err != nil {
 			return err
 		}
 	}
@@ -93,7 +94,7 @@ func (v *Verify) render(ctx context.Context, a *app.App, project *config.Project
 	cmd.Dir, cmd.Env = dir, environment(a, circumstances[number])
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
+	if err := runBound(cmd); err != nil {
 		if ctx.Err() != nil {
 			return rendering{}, context.Cause(ctx)
 		}
