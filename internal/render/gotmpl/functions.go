@@ -67,7 +67,7 @@ var names = func() template.FuncMap {
 // own are the functions that need the run.
 func (r *run) own() template.FuncMap {
 	return template.FuncMap{
-		stepName: r.step, callName: r.call, enterName: r.enter, leaveName: r.leave, printName: r.print,
+		stepName: r.step, callName: r.call, enterName: r.enter, leaveName: r.leave, printName: r.print, weighName: r.weigh,
 		"include": r.include, "sparql": r.sparql, "now": r.now,
 		"regexReplaceAll": r.regexReplaceAll, "mustRegexReplaceAll": r.regexReplaceAll,
 	}

@@ -209,6 +209,12 @@ func TestLimits(t *testing.T) {
 		"cycle copied":  `{{$d := dict "a" 1}}{{$_ := set $d "d" $d}}{{deepCopy $d}}`,
 		"output":        `{{$s := repeat 1000000 "x"}}{{range 100}}{{$s}}{{end}}`,
 		"uniq":          `{{uniq (until 100000)}}`,
+		"eq":            `{{$s := repeat 8000000 "x"}}{{$t := repeat 8000000 "x"}}{{range 50000}}{{if eq $s $t}}{{end}}{{end}}`,
+		"ne piped":      `{{$s := repeat 8000000 "x"}}{{$t := repeat 8000000 "x"}}{{range 50000}}{{if $s | ne $t}}{{end}}{{end}}`,
+		"lt":            `{{$s := repeat 8000000 "x"}}{{$t := repeat 8000000 "x"}}{{range 50000}}{{if and true (lt $s $t)}}{{end}}{{end}}`,
+		"eq cycle":      `{{$d := dict "a" 1}}{{$_ := set $d "d" $d}}{{eq $d $d}}`,
+		"index":         `{{$s := repeat 8000000 "x"}}{{$d := dict $s 1}}{{range 50000}}{{$x := index $d $s}}{{end}}`,
+		"get":           `{{$s := repeat 8000000 "x"}}{{$d := dict $s 1}}{{range 50000}}{{$x := get $d $s}}{{end}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -217,6 +223,23 @@ func TestLimits(t *testing.T) {
 				t.Errorf("%.300v", err)
 			}
 		})
+	}
+}
+
+// TestComparison sees that counting leaves the comparisons of text/template as they are.
+func TestComparison(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[string]string{
+		`{{eq 1 1}}{{eq 1 2 3 1}}{{ne "a" "b"}}{{lt 1 2}}{{ge 2 2}}{{"a" | eq "a"}}`: "truetruetruetruetruetrue",
+		`{{eq .name "orders"}}{{eq .name nil}}{{.name | upper | ne "ORDERS"}}`:       "truefalsefalse",
+		`{{eq (len .list) 3}}{{eq (index .list 0) "b"}}{{index .map "k" | eq 9}}`:    "truetruefalse",
+		`{{if and (eq 1 1) (or (eq "a" "b") (eq true true))}}yes{{end}}`:             "yes",
+		`{{with $x := 5}}{{gt $x 4}}{{le $x 4}}{{end}}`:                              "truefalse",
+	} {
+		got, err := rendered(t, Options{Lenient: true}, source, `{"name":"orders","list":["b","a","c"],"map":{"k":1}}`)
+		if got != want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", source, got, err, want)
+		}
 	}
 }
 

@@ -59,6 +59,15 @@ func (r *run) guard(name string, f any) any {
 func (r *run) before(name string, args []reflect.Value) error {
 	switch {
 	case shallow[name]:
+		var keys int64
+		for _, arg := range args {
+			if arg.Kind() == reflect.String { // is hashed, or compared
+				keys += int64(arg.Len())
+			}
+		}
+		if err := r.spend(keys / 64); err != nil {
+			return err
+		}
 		return r.make(64)
 	case listed[name]:
 		n := int64(4)

@@ -113,6 +113,15 @@ func (r *run) print(v any) (string, error) {
 	return text, r.make(int64(len(text)))
 }
 
+// weigh counts what a value that is compared or looked up consists of, and returns it.
+func (r *run) weigh(v reflect.Value) (reflect.Value, error) {
+	if !v.IsValid() {
+		return v, nil
+	}
+	_, err := r.measure(v)
+	return v, err
+}
+
 // include renders a template into a string.
 func (r *run) include(name string, data ...any) (string, error) {
 	tmpl := r.root.Lookup(name)

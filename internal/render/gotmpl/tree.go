@@ -14,9 +14,14 @@ const (
 	enterName = "_enter"
 	leaveName = "_leave"
 	printName = "_print"
+	weighName = "_weigh"
 )
 
-var internal = map[string]bool{stepName: true, callName: true, enterName: true, leaveName: true, printName: true}
+var internal = map[string]bool{stepName: true, callName: true, enterName: true, leaveName: true, printName: true, weighName: true}
+
+// weighed are the functions of text/template whose time grows with the values that
+// they are given, which they do not count.
+var weighed = setOf("eq ne lt le gt ge index")
 
 // parseSource returns the trees of a source by name; that of the source itself is
 // called file.
@@ -189,6 +194,8 @@ func (t *Template) instrument(tree *parse.Tree) {
 			if len(n.Pipe.Decl) == 0 {
 				n.Pipe.Cmds = append(n.Pipe.Cmds, command(n.Pos, printName))
 			}
+		case *parse.PipeNode:
+			n.Cmds = weigh(n.Cmds)
 		}
 	})
 	for _, list := range lists {
@@ -196,6 +203,32 @@ func (t *Template) instrument(tree *parse.Tree) {
 	}
 	enter, leave := action(tree.Root.Pos, enterName), action(tree.Root.Pos, leaveName)
 	tree.Root.Nodes = slices.Concat([]parse.Node{enter}, tree.Root.Nodes, []parse.Node{leave})
+}
+
+// weigh has the arguments of functions that do not count what they look at counted
+// before, that which comes through the pipe too. Those functions stay what they are.
+func weigh(cmds []*parse.CommandNode) []*parse.CommandNode {
+	var out []*parse.CommandNode
+	for i, cmd := range cmds {
+		function, isName := cmd.Args[0].(*parse.IdentifierNode)
+		if isName && weighed[function.Ident] {
+			if i > 0 {
+				out = append(out, command(cmd.Pos, weighName))
+			}
+			for k, arg := range cmd.Args[1:] {
+				switch arg.(type) {
+				case *parse.NilNode, *parse.BoolNode, *parse.NumberNode:
+					continue // a number takes its type from the function
+				}
+				cmd.Args[1+k] = &parse.PipeNode{
+					NodeType: parse.NodePipe, Pos: arg.Position(),
+					Cmds: []*parse.CommandNode{command(arg.Position(), weighName, arg)},
+				}
+			}
+		}
+		out = append(out, cmd)
+	}
+	return out
 }
 
 // count puts a step before every list, and before every call of a template its number.
