@@ -13,8 +13,8 @@ import (
 // execution is a process that an init started beside its payload. Its fields are
 // guarded by the payload's mutex until done is closed.
 type execution struct {
-	pid    int // zero after the end
-	exited *exited
+	pid    int     // zero after the end
+	exited *exited // nil if it went with the container
 	// dying are the processes that were killed with this one and not yet waited for.
 	dying map[int]struct{}
 	done  chan struct{}
@@ -45,7 +45,9 @@ func (p *payload) exec(r *execRequest, files []*os.File) {
 		p.endBeside(x)
 	}()
 	<-x.done
-	_ = link.send(linkMessage{Exited: x.exited})
+	if x.exited != nil {
+		_ = link.send(linkMessage{Exited: x.exited})
+	}
 }
 
 func (p *payload) startBeside(r *execRequest, files []*os.File) (*execution, error) {
@@ -83,12 +85,15 @@ func (p *payload) startBeside(r *execRequest, files []*os.File) (*execution, err
 func (p *payload) besideEnded(pid int, w unix.WaitStatus, u *unix.Rusage) {
 	for _, x := range p.beside {
 		if x.pid == pid {
-			x.pid, x.exited = 0, exitedBy(w, u)
+			x.pid = 0
+			if !p.ending {
+				x.exited = exitedBy(w, u)
+			}
 		}
 		delete(x.dying, pid)
 	}
 	for leader, x := range p.beside {
-		if x.exited != nil && len(x.dying) == 0 {
+		if x.pid == 0 && len(x.dying) == 0 {
 			delete(p.beside, leader)
 			close(x.done)
 		}

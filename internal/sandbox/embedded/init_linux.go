@@ -37,6 +37,7 @@ type payload struct {
 	mu     sync.Mutex
 	pid    int // zero before the start and after the end
 	beside map[int]*execution
+	ending bool // all of the container is
 }
 
 // initMain builds the container, starts the payload, and reaps whatever becomes
@@ -304,11 +305,12 @@ func (p *payload) end() {
 	if p.full {
 		os.Exit(1)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ending = true
 	for _, pid := range descendants(os.Getpid()) {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.pid != 0 {
 		_ = unix.Kill(p.pid, unix.SIGKILL)
 	}
