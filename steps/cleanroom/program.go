@@ -35,20 +35,20 @@ type program struct {
 
 // findProgram finds the main package of the tree: the one that is configured,
 // else the root, else the only one in a directory below cmd.
-func findProgram(tree *os.Root, service Service, tool Toolchain) (program, error) {
+func findProgram(tree *os.Root, pack Package, tool Toolchain) (program, error) {
 	module, err := modulePath(tree)
 	if err != nil {
 		return program{}, err
 	}
 	p := program{module: module}
-	if p.dir, err = mainPackage(tree, service.Package, tool); err != nil {
+	if p.dir, err = mainPackage(tree, pack.Main, tool); err != nil {
 		return program{}, err
 	}
-	p.name = service.Name
+	p.name = pack.Name
 	if p.name == "" {
 		p.name = path.Base(path.Join(module, p.dir))
-		if !serviceName.MatchString(p.name) {
-			return program{}, fault.New(fault.Usage, "set the name of the service", "%q, the name of the main package, cannot name an executable", p.name)
+		if !programName.MatchString(p.name) {
+			return program{}, fault.New(fault.Usage, "set the name of the image", "%q, the name of the main package, cannot name an executable", p.name)
 		}
 	}
 	return p, nil
@@ -82,7 +82,7 @@ func mainPackage(tree *os.Root, configured string, tool Toolchain) (string, erro
 	case 0:
 		return "", fault.New(fault.Finding, "put one at the root or in a directory below cmd", "the tree has no main package")
 	default:
-		return "", fault.New(fault.Usage, "say which one is the service", "the tree has %d main packages: %s", len(found), strings.Join(found, ", "))
+		return "", fault.New(fault.Usage, "say which one is the program", "the tree has %d main packages: %s", len(found), strings.Join(found, ", "))
 	}
 }
 

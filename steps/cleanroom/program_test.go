@@ -35,10 +35,10 @@ func TestFindProgram(t *testing.T) {
 	const main, lib, mod = "// text\n\npackage main\n", "package lib\n", "// x\nmodule example.com/Shop // y\n\ngo 1.26\n"
 	linux := Toolchain{OS: "linux", Arch: "amd64"}
 	for name, c := range map[string]struct {
-		files   map[string]string
-		service Service
-		want    program
-		err     string
+		files map[string]string
+		pack  Package
+		want  program
+		err   string
 	}{
 		"root": {files: map[string]string{"go.mod": "module example.com/shop\n", "main.go": main},
 			want: program{"example.com/shop", ".", "shop"}},
@@ -46,27 +46,27 @@ func TestFindProgram(t *testing.T) {
 			want: program{"example.com/shop", ".", "shop"}},
 		"one command": {files: map[string]string{"go.mod": mod, "lib.go": lib, "cmd/shopd/main.go": main, "cmd/README": "", "cmd/lib/lib.go": lib},
 			want: program{"example.com/Shop", "cmd/shopd", "shopd"}},
-		"named": {files: map[string]string{"go.mod": mod, "main.go": main}, service: Service{Name: "till"},
+		"named": {files: map[string]string{"go.mod": mod, "main.go": main}, pack: Package{Name: "till"},
 			want: program{"example.com/Shop", ".", "till"}},
-		"configured": {files: map[string]string{"go.mod": mod, "cmd/a/main.go": main, "cmd/b/main.go": main}, service: Service{Package: "./cmd/b"},
+		"configured": {files: map[string]string{"go.mod": mod, "cmd/a/main.go": main, "cmd/b/main.go": main}, pack: Package{Main: "./cmd/b"},
 			want: program{"example.com/Shop", "cmd/b", "b"}},
 		"not built": {files: map[string]string{"go.mod": mod, "gen.go": "//go:build ignore\n\npackage main\n", "cmd/x/main.go": main},
 			want: program{"example.com/Shop", "cmd/x", "x"}},
-		"built here": {files: map[string]string{"go.mod": mod, "main.go": "//go:build linux && go1.20\n\npackage main\n"}, service: Service{Name: "x"},
+		"built here": {files: map[string]string{"go.mod": mod, "main.go": "//go:build linux && go1.20\n\npackage main\n"}, pack: Package{Name: "x"},
 			want: program{"example.com/Shop", ".", "x"}},
 		"no module":      {files: map[string]string{"main.go": main}, err: "no go.mod"},
 		"nameless":       {files: map[string]string{"go.mod": "go 1.26\n", "main.go": main}, err: "names no module"},
 		"no main":        {files: map[string]string{"go.mod": mod, "lib.go": lib, "main_test.go": main}, err: "no main package"},
 		"two commands":   {files: map[string]string{"go.mod": mod, "cmd/a/main.go": main, "cmd/b/main.go": main}, err: "2 main packages: cmd/a, cmd/b"},
-		"not a main":     {files: map[string]string{"go.mod": mod, "a/a.go": lib}, service: Service{Package: "a"}, err: "a is not a main package"},
-		"absent":         {files: map[string]string{"go.mod": mod}, service: Service{Package: "a"}, err: "a is not a main package"},
+		"not a main":     {files: map[string]string{"go.mod": mod, "a/a.go": lib}, pack: Package{Main: "a"}, err: "a is not a main package"},
+		"absent":         {files: map[string]string{"go.mod": mod}, pack: Package{Main: "a"}, err: "a is not a main package"},
 		"name unusable":  {files: map[string]string{"go.mod": mod, "main.go": main}, err: `"Shop", the name of the main package`},
 		"not parsable":   {files: map[string]string{"go.mod": mod, "main.go": "packag main"}, err: "no main package"},
 		"go.mod too big": {files: map[string]string{"go.mod": strings.Repeat("/", maxSource+1)}, err: "no go.mod"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := findProgram(tree(t, c.files), c.service, linux)
+			got, err := findProgram(tree(t, c.files), c.pack, linux)
 			switch {
 			case c.err == "" && err != nil:
 				t.Fatal(err)

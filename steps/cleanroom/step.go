@@ -16,10 +16,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
-	"regexp"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -49,7 +45,7 @@ type Step struct {
 	// Toolchain returns the Go installation of the host.
 	Toolchain func(ctx context.Context) (Toolchain, error)
 	Imager    Imager
-	Service   Service
+	Package   Package
 	// Shard, if set, is the part of the tests that runs: every Count-th package from
 	// the Index-th on, in the order of import paths. See [Merge].
 	Shard *state.Shard
@@ -84,58 +80,20 @@ type Imager interface {
 	Build(ctx context.Context, blobs state.Blobs, root fs.FS, cfg state.ImageConfig) ([]state.Artifact, error)
 }
 
-// Service says how the image is made.
-type Service struct {
-	// Name is the name of the executable in the image, and its title; empty means
-	// the name of the main package's directory or, at the root, of the module.
-	Name string `json:"name,omitempty"`
-	// Package is the directory of the main package, relative to the root of the
-	// tree; empty means the root, or the only one below cmd.
-	Package string `json:"package,omitempty"`
-	// Port is the TCP port the service listens on; 0 for none.
-	Port int `json:"port,omitempty"`
-	// User is "uid:gid" in numbers; empty means [DefaultUser].
-	User string `json:"user,omitempty"`
-	// Labels are added to the image's own. They hold nothing that differs between runs.
-	Labels map[string]string `json:"labels,omitempty"`
-}
-
-// labelTitle is the label that names an image (OCI image specification, annotations).
-const labelTitle = "org.opencontainers.image.title"
-
-var (
-	serviceName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-	userNumbers = regexp.MustCompile(`^[0-9]{1,10}(:[0-9]{1,10})?$`)
-)
-
-func (s Service) check() error {
-	switch {
-	case s.Name != "" && !serviceName.MatchString(s.Name):
-		return fault.New(fault.Usage, "use lower-case letters, digits, dots, hyphens and underscores", "service name %q", s.Name)
-	case s.Port < 0 || s.Port > 65535:
-		return fault.New(fault.Usage, "ports are 1 to 65535", "service port %d", s.Port)
-	case s.User != "" && !userNumbers.MatchString(s.User):
-		return fault.New(fault.Usage, `write it in numbers, for example "`+DefaultUser+`"`, "service user %q", s.User)
-	case s.Package != "" && !fs.ValidPath(strings.TrimPrefix(s.Package, "./")):
-		return fault.New(fault.Usage, "name a directory below the root of the tree", "main package %q", s.Package)
-	}
-	return nil
-}
-
 // Phase returns phase.Cleanroom.
 func (Step) Phase() phase.Name { return phase.Cleanroom }
 
 // Key returns what the result depends on besides the state: the toolchain, the
 // isolation and limits asked for, and how the image is made.
 func (s Step) Key(ctx context.Context, _ state.State) (map[string]string, error) {
-	if err := s.Service.check(); err != nil {
+	if err := s.Package.check(); err != nil {
 		return nil, err
 	}
 	tool, err := s.Toolchain(ctx)
 	if err != nil {
 		return nil, err
 	}
-	service, err := json.Marshal(s.Service)
+	image, err := json.Marshal(s.Package)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +107,7 @@ func (s Step) Key(ctx context.Context, _ state.State) (map[string]string, error)
 		"toolchain":     tool.String() + " " + string(tool.Digest),
 		"min-isolation": s.MinIsolation.String(),
 		"limits":        fmt.Sprintf("%d %g %d %d %d %s %d", l.Memory, l.CPUs, l.PIDs, l.Disk, l.Files, l.Wall, l.Output),
-		"service":       string(service),
+		"package":       string(image),
 	}, nil
 }
 
@@ -160,7 +118,7 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
-	if err := s.Service.check(); err != nil {
+	if err := s.Package.check(); err != nil {
 		return state.Result{}, err
 	}
 	if s.Shard != nil {
@@ -182,7 +140,7 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 		return state.Result{}, err
 	}
 	defer func() { err = errors.Join(err, work.remove()) }()
-	prog, err := findProgram(work.tree, s.Service, tool)
+	prog, err := findProgram(work.tree, s.Package, tool)
 	if err != nil {
 		return state.Result{}, err
 	}
@@ -241,20 +199,4 @@ func source(in state.State) (tree state.Artifact, seed uint64, err error) {
 		return tree, 0, fault.New(fault.Finding, hint, "the generate entry %s has no artifact %q of type %s", link.Digest.Short(), state.ArtifactTree, state.MediaTypeTree)
 	}
 	return tree, link.Entry.Generate.Seed, nil
-}
-
-// config returns the configuration of the image of the program.
-func (s Service) config(p program, tool Toolchain) state.ImageConfig {
-	cfg := state.ImageConfig{
-		User: s.User, Entrypoint: []string{"/" + p.name}, WorkingDir: "/", OS: tool.OS, Architecture: tool.Arch,
-		Labels: map[string]string{labelTitle: p.name},
-	}
-	if cfg.User == "" {
-		cfg.User = DefaultUser
-	}
-	if s.Port != 0 {
-		cfg.Ports = []string{strconv.Itoa(s.Port) + "/tcp"}
-	}
-	maps.Copy(cfg.Labels, s.Labels)
-	return cfg
 }

@@ -100,7 +100,7 @@ func newLab(t *testing.T) *lab {
 	return &lab{
 		blobs: blobs, back: back, temp: temp,
 		step: cleanroom.Step{
-			Backend: back, Imager: oci.Client{}, TempDir: temp, Service: cleanroom.Service{Port: 8080},
+			Backend: back, Imager: oci.Client{}, TempDir: temp, Package: cleanroom.Package{Port: 8080},
 			Toolchain: func(context.Context) (cleanroom.Toolchain, error) { return hostToolchain() },
 		},
 	}
@@ -428,10 +428,10 @@ func TestRunRefuses(t *testing.T) {
 			s[0].Entry.Artifacts[0].Digest = state.DigestOf([]byte("other"))
 			return s
 		}, fault.Unavailable, `"tree"`},
-		"service name":   {func(l *lab, s state.State) state.State { l.step.Service.Name = "../x"; return s }, fault.Usage, "service name"},
-		"service port":   {func(l *lab, s state.State) state.State { l.step.Service.Port = 70000; return s }, fault.Usage, "service port"},
-		"service user":   {func(l *lab, s state.State) state.State { l.step.Service.User = "root"; return s }, fault.Usage, "service user"},
-		"package":        {func(l *lab, s state.State) state.State { l.step.Service.Package = "../x"; return s }, fault.Usage, "main package"},
+		"image name":     {func(l *lab, s state.State) state.State { l.step.Package.Name = "../x"; return s }, fault.Usage, "name of the image"},
+		"image port":     {func(l *lab, s state.State) state.State { l.step.Package.Port = 70000; return s }, fault.Usage, "port of the image"},
+		"image user":     {func(l *lab, s state.State) state.State { l.step.Package.User = "root"; return s }, fault.Usage, "user of the image"},
+		"package":        {func(l *lab, s state.State) state.State { l.step.Package.Main = "../x"; return s }, fault.Usage, "main package"},
 		"weaker backend": {func(l *lab, s state.State) state.State { l.step.MinIsolation = sandbox.Full; return s }, fault.Internal, "gave isolation none where full"},
 		"no toolchain": {func(l *lab, s state.State) state.State {
 			l.step.Toolchain = func(context.Context) (cleanroom.Toolchain, error) {
@@ -537,7 +537,7 @@ func TestKey(t *testing.T) {
 	for name, change := range map[string]func(*cleanroom.Step){
 		"isolation": func(s *cleanroom.Step) { s.MinIsolation = sandbox.Full },
 		"limits":    func(s *cleanroom.Step) { s.Limits.Memory = 1 << 20 },
-		"service":   func(s *cleanroom.Step) { s.Service.Port = 1 },
+		"image":     func(s *cleanroom.Step) { s.Package.Port = 1 },
 		"toolchain": func(s *cleanroom.Step) {
 			s.Toolchain = func(context.Context) (cleanroom.Toolchain, error) { return cleanroom.Toolchain{Version: "go0"}, nil }
 		},

@@ -161,7 +161,7 @@ func (t *trial) pack(ctx context.Context, blobs state.Blobs) ([]state.Artifact, 
 	if err != nil {
 		return nil, err
 	}
-	artifacts, err := t.step.Imager.Build(ctx, blobs, files, t.step.Service.config(t.program, t.room.tool))
+	artifacts, err := t.step.Imager.Build(ctx, blobs, files, t.step.Package.config(t.program, t.room.tool))
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "", "package "+t.program.name)
 	}

@@ -163,7 +163,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 	return &cleanroom.Step{
 		Backend: Backend(a, cache), MinIsolation: level, Limits: o.limits(project),
 		Toolchain: findToolchain(cache), Imager: oci.Client{},
-		Service: cleanroom.Service{
+		Package: cleanroom.Package{
 			Name: project.Name, Port: port, User: project.Cleanroom.Package.User, Labels: project.Cleanroom.Package.Labels,
 		},
 		Log: a.Log, Progress: a.ProgressOf(phase.Cleanroom),
