@@ -19,6 +19,10 @@ const (
 	RuleTest  = "test"
 	RuleVet   = "vet"
 	RuleLimit = "limit"
+	// RuleFlaky is a test that passed after it had failed, RuleQuarantine one that may
+	// fail. Neither gates.
+	RuleFlaky      = "flaky"
+	RuleQuarantine = "quarantine"
 )
 
 // maxFindings bounds the findings of one run; the report has every test.
@@ -26,30 +30,65 @@ const maxFindings = 50
 
 // findings says what is wrong with the tree, gravest and first in order first.
 func (t *trial) findings() []finding.Finding {
-	if !t.built {
-		return []finding.Finding{t.buildFinding()}
+	for _, s := range t.suites {
+		if !s.build.ok {
+			return []finding.Finding{t.buildFinding(s)}
+		}
 	}
-	found := t.testFindings()
-	if !t.vetted {
-		found = append(found, t.vetFinding())
+	var found []finding.Finding
+	for _, s := range t.suites {
+		found = append(found, t.testFindings(s)...)
+	}
+	if _, total := t.count(state.Passed); total == 0 && t.step.Shard == nil && len(found) == 0 {
+		found = append(found, finding.Finding{Rule: RuleTest, Severity: finding.Medium, What: "the tree has no tests", Fix: "add tests: an image without one passes no validation"})
+	}
+	for _, s := range t.suites {
+		if s.vet.ran && !s.vet.ok {
+			found = append(found, t.vetFinding(s))
+		}
 	}
 	if len(found) > maxFindings {
 		found = found[:maxFindings]
 	}
-	return found
+	return append(found, t.notes()...)
 }
 
-func (t *trial) buildFinding() finding.Finding {
-	if f, ok := limitFinding("go build", t.build); ok {
+// notes are what does not gate: tests that passed at the second attempt, and what the
+// quarantine lets fail.
+func (t *trial) notes() []finding.Finding {
+	var found []finding.Finding
+	for _, s := range t.suites {
+		for _, id := range s.results.ids() {
+			if r := s.results.tests[id]; r.flaky && len(found) < maxFindings {
+				found = append(found, finding.Finding{
+					Rule: RuleFlaky, Severity: finding.Medium, What: fmt.Sprintf("test %s is flaky: it passed at attempt %d", s.results.name(id), r.attempts),
+					Why: r.output.String(), Fix: "find what it depends on besides the code", Reproduce: s.runner.reproduce(t, s, id),
+				})
+			}
+		}
+	}
+	return append(found, t.quarantineFindings()...)
+}
+
+func (t *trial) buildFinding(s *suite) finding.Finding {
+	if f, ok := limitFinding(s.build.command, s.build.status); ok {
 		return f
 	}
-	text := t.buildText.String()
+	text := s.build.text.String()
 	return finding.Finding{
 		Rule: RuleBuild, Severity: finding.Critical,
-		What:  "the tree does not build: " + firstError(text, t.build.String()),
-		Where: t.place(".", text), Why: text, Fix: buildFix(text),
-		Reproduce: "go build ./" + t.program.dir,
+		What:  "the tree does not build: " + firstError(text, s.build.status.String()),
+		Where: t.place(s, ".", text), Why: text, Fix: buildFix(text),
+		Reproduce: strings.TrimSpace(s.build.command + " " + t.program.directory()),
 	}
+}
+
+// directory returns the directory of the program as the go command takes it.
+func (p program) directory() string {
+	if p.dir == "" {
+		return ""
+	}
+	return "./" + p.dir
 }
 
 func buildFix(text string) string {
@@ -57,98 +96,117 @@ func buildFix(text string) string {
 	case strings.Contains(text, "GOTOOLCHAIN=local"):
 		return "install the Go version that go.mod asks for, or lower it there"
 	case strings.Contains(text, "no required module provides") || strings.Contains(text, "missing go.sum entry"):
-		return "the clean room has no network: vendor the dependencies with `go mod vendor`"
+		return "the clean room has no network: lock the dependency with `go mod tidy`, or vendor it with `go mod vendor`"
 	default:
 		return "fix the code, or the template that made it"
 	}
 }
 
-func (t *trial) vetFinding() finding.Finding {
-	if f, ok := limitFinding("go vet", t.vet); ok {
+func (t *trial) vetFinding(s *suite) finding.Finding {
+	if f, ok := limitFinding(s.vet.command, s.vet.status); ok {
 		return f
 	}
-	text := t.vetText.String()
+	text := s.vet.text.String()
 	return finding.Finding{
 		Rule: RuleVet, Severity: finding.High,
-		What:  "go vet has remarks: " + firstError(text, t.vet.String()),
-		Where: t.place(".", text), Why: text, Fix: "fix the code, or the template that made it",
-		Reproduce: "go vet ./...",
+		What:  s.vet.command + " has remarks: " + firstError(text, s.vet.status.String()),
+		Where: t.place(s, ".", text), Why: text, Fix: "fix the code, or the template that made it",
+		Reproduce: s.vet.command + " ./...",
 	}
 }
 
-func (t *trial) testFindings() []finding.Finding {
+func (t *trial) testFindings(s *suite) []finding.Finding {
 	var found []finding.Finding
-	if f, ok := limitFinding("go test", t.test); ok {
+	if f, ok := limitFinding(s.test.command, s.test.status); ok {
 		found = append(found, f)
 	}
-	for _, id := range t.results.ids() {
-		if r := t.results.tests[id]; r.end() == state.Failed && !t.hasFailedChild(id) && len(found) < maxFindings {
-			found = append(found, t.testFinding(id, r))
+	for _, id := range s.results.ids() {
+		if r := s.results.tests[id]; r.end() == state.Failed && !s.results.hasFailedChild(id) && len(found) < maxFindings {
+			found = append(found, t.testFinding(s, id, r))
 		}
 	}
-	for _, pkg := range t.results.brokenPackages() {
+	for _, unit := range s.results.broken() {
 		if len(found) < maxFindings {
-			found = append(found, t.packageFinding(pkg))
+			found = append(found, t.unitFinding(s, unit))
 		}
 	}
-	if why := t.results.incomplete(); why != "" {
+	if why := s.results.incomplete(); why != "" {
 		found = append(found, finding.Finding{Rule: RuleTest, Severity: finding.Critical, What: "test results are not complete", Why: why, Fix: "run fewer tests at once"})
 	}
-	if !t.tried && len(found) == 0 {
-		text := t.testText.String()
+	if !s.test.ok && len(found) == 0 {
+		text := s.test.text.String()
 		found = append(found, finding.Finding{
-			Rule: RuleTest, Severity: finding.Critical, What: "go test failed: " + firstError(text, t.test.String()),
-			Where: t.place(".", text), Why: text, Fix: "fix the code, or the template that made it", Reproduce: "go test ./...",
+			Rule: RuleTest, Severity: finding.Critical, What: s.test.command + " failed: " + firstError(text, s.test.status.String()),
+			Where: t.place(s, ".", text), Why: text, Fix: "fix the code, or the template that made it", Reproduce: s.test.command + " ./...",
 		})
-	}
-	if _, total := t.results.count(state.Passed); total == 0 && t.tried {
-		found = append(found, finding.Finding{Rule: RuleTest, Severity: finding.Medium, What: "the tree has no tests", Fix: "add tests: an image without one passes no validation"})
 	}
 	return found
 }
 
 // hasFailedChild reports whether a subtest says better why the test failed.
-func (t *trial) hasFailedChild(id testID) bool {
-	for other, r := range t.results.tests {
-		if other.pkg == id.pkg && strings.HasPrefix(other.name, id.name+"/") && r.end() == state.Failed {
+func (r *results) hasFailedChild(id testID) bool {
+	for other, t := range r.tests {
+		if other.unit == id.unit && strings.HasPrefix(other.name, id.name+"/") && t.end() == state.Failed {
 			return true
 		}
 	}
 	return false
 }
 
-func (t *trial) testFinding(id testID, r *testResult) finding.Finding {
-	dir, text := t.results.relative(id.pkg), r.output.String()
-	what := fmt.Sprintf("test %s failed", t.results.name(id))
+func (t *trial) testFinding(s *suite, id testID, r *testResult) finding.Finding {
+	text := r.output.String()
+	what := fmt.Sprintf("test %s failed", s.results.name(id))
+	if u := s.results.units[id.unit]; u != nil && u.status != nil && id.name == "" && !u.status.OK() {
+		what += ": " + u.status.String()
+	}
 	if r.outcome == "" {
-		what = fmt.Sprintf("test %s did not end", t.results.name(id))
+		what = fmt.Sprintf("test %s did not end", s.results.name(id))
 	}
 	return finding.Finding{
-		Rule: RuleTest, Severity: finding.Critical, What: what, Where: t.place(dir, text), Why: text,
-		Fix:       "fix the code or the test, or the template that made it",
-		Reproduce: fmt.Sprintf("go test -count=1 -shuffle=%s -run '%s' ./%s", shuffle(t.seed), pattern(id.name), dir),
+		Rule: RuleTest, Severity: finding.Critical, What: what, Where: t.place(s, s.directory(id.unit), text), Why: text,
+		Fix: "fix the code or the test, or the template that made it", Reproduce: s.runner.reproduce(t, s, id),
 	}
 }
 
-// pattern returns the -run pattern that selects exactly the test called name.
-func pattern(name string) string {
-	parts := strings.Split(name, "/")
-	for i, p := range parts {
-		parts[i] = "^" + regexp.QuoteMeta(p) + "$"
+// directory returns the directory of a unit, which paths in its output may be relative to.
+func (s *suite) directory(unit string) string {
+	if s.runner.whole() {
+		return path.Join(s.dir(), s.results.relative(unit))
 	}
-	return strings.ReplaceAll(strings.Join(parts, "/"), "'", ".") // it is quoted for a shell
+	return s.dir()
 }
 
-func (t *trial) packageFinding(pkg string) finding.Finding {
-	dir, text := t.results.relative(pkg), t.results.why(pkg)
-	what := fmt.Sprintf("package %s failed outside of its tests", t.results.label(pkg))
-	if t.results.packages[pkg].failedBuild != "" {
-		what = fmt.Sprintf("the tests of package %s do not compile", t.results.label(pkg))
+func (t *trial) unitFinding(s *suite, unit string) finding.Finding {
+	u, text := s.results.units[unit], s.results.why(unit)
+	f := finding.Finding{
+		Rule: RuleTest, Severity: finding.Critical, Where: t.place(s, s.directory(unit), text), Why: text,
+		Fix: "fix the code, or the template that made it", Reproduce: s.runner.reproduce(t, s, testID{unit: unit}),
 	}
-	return finding.Finding{
-		Rule: RuleTest, Severity: finding.Critical, What: what, Where: t.place(dir, text), Why: text,
-		Fix: "fix the code, or the template that made it", Reproduce: "go test ./" + dir,
+	switch label := s.results.label(unit); {
+	case u.failedBuild != "":
+		f.What = fmt.Sprintf("the tests of package %s do not compile", label)
+	case u.status == nil:
+		f.What = fmt.Sprintf("package %s failed outside of its tests", label)
+	case u.status.OK():
+		f.What, f.Fix = fmt.Sprintf("%s has no test", label), "add one, or leave the file out: [[cleanroom.suite]] files"
+	default:
+		f.What = fmt.Sprintf("%s failed outside of its tests: %s", label, u.status)
+		if limit, ok := limitFinding(label, *u.status); ok {
+			f.Rule, f.Fix = limit.Rule, limit.Fix
+		}
 	}
+	if f.Where == (finding.Place{}) && t.isFile(unit) {
+		f.Where = finding.Place{File: unit}
+	}
+	return f
+}
+
+func (t *trial) isFile(name string) bool {
+	if !fs.ValidPath(name) {
+		return false
+	}
+	info, err := t.room.treeRoot.Lstat(name)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // limitFinding says which limit ended a command, if one did.
@@ -170,8 +228,8 @@ func limitFinding(command string, s sandbox.ExitStatus) (finding.Finding, bool) 
 }
 
 // mention finds a place in output: "file.go:12:3" of the compiler, "file_test.go:12"
-// of a test, "module/dir/file.go:12" of a stack trace.
-var mention = regexp.MustCompile(`([\w./@+-]*[\w-]\.go):(\d{1,7})\b(?::(\d{1,6})\b)?`)
+// of a test, "module/dir/file.go:12" of a stack trace, and as Python has it.
+var mention = regexp.MustCompile(`([\w./@+-]*[\w-]\.(?:go|rs|[cm]?[jt]s|py|bats|sh))(?::|", line )(\d{1,7})\b(?::(\d{1,6})\b)?`)
 
 // maxMentions bounds the places that are looked at in one output.
 const maxMentions = 200
@@ -179,14 +237,11 @@ const maxMentions = 200
 // place returns the first place mentioned in the output of a command about
 // directory dir that is a file of the tree. What is printed may name anything: a
 // place that is not in the tree is no place.
-func (t *trial) place(dir, text string) finding.Place {
+func (t *trial) place(s *suite, dir, text string) finding.Place {
 	for _, m := range mention.FindAllStringSubmatch(text, maxMentions) {
-		name := strings.TrimPrefix(strings.TrimPrefix(m[1], "./"), t.program.module+"/")
+		name := strings.TrimPrefix(strings.TrimPrefix(m[1], "./"), s.results.module+"/")
 		for _, candidate := range []string{path.Join(dir, name), name} {
-			if !fs.ValidPath(candidate) {
-				continue
-			}
-			if info, err := t.room.treeRoot.Lstat(candidate); err != nil || !info.Mode().IsRegular() {
+			if !t.isFile(candidate) {
 				continue
 			}
 			line, _ := strconv.Atoi(m[2])   // digits, by the expression

@@ -3,6 +3,7 @@ package cleanroom
 import (
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
@@ -71,3 +72,58 @@ func (f programFile) Stat() (fs.FileInfo, error) { return f.info, nil }
 type programInfo struct{ fs.FileInfo }
 
 func (programInfo) Mode() fs.FileMode { return 0o755 }
+
+// below is a file system that has another one in a directory.
+type below struct {
+	dir  string
+	fsys fs.FS
+}
+
+// Open opens a file of the other one, or a directory.
+func (b below) Open(name string) (fs.File, error) {
+	if inner, ok := b.inner(name); ok {
+		return b.fsys.Open(inner)
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
+// ReadDir lists a directory.
+func (b below) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name == "." {
+		info, err := fs.Stat(b.fsys, ".")
+		if err != nil {
+			return nil, err
+		}
+		return []fs.DirEntry{fs.FileInfoToDirEntry(named{info, b.dir})}, nil
+	}
+	if inner, ok := b.inner(name); ok {
+		return fs.ReadDir(b.fsys, inner)
+	}
+	return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
+}
+
+// Stat describes a file; the root is like that of the other one.
+func (b below) Stat(name string) (fs.FileInfo, error) {
+	if inner, ok := b.inner(name); ok {
+		return fs.Stat(b.fsys, inner)
+	}
+	if name == "." {
+		return fs.Stat(b.fsys, ".")
+	}
+	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+}
+
+func (b below) inner(name string) (string, bool) {
+	if name == b.dir {
+		return ".", true
+	}
+	return strings.CutPrefix(name, b.dir+"/")
+}
+
+// named is a file by another name.
+type named struct {
+	fs.FileInfo
+	name string
+}
+
+func (n named) Name() string { return n.name }

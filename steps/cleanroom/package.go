@@ -1,6 +1,7 @@
 package cleanroom
 
 import (
+	"context"
 	"io/fs"
 	"maps"
 	"regexp"
@@ -49,6 +50,15 @@ func (p Package) check() error {
 	return nil
 }
 
+// imageConfig returns the configuration of the image.
+func (t *trial) imageConfig() state.ImageConfig {
+	cfg := t.step.Package.config(t.program, t.packaged.tool)
+	if !t.packaged.build.ran { // how a tree is started only its owner knows
+		cfg.Entrypoint, cfg.WorkingDir = nil, "/"+treeName
+	}
+	return cfg
+}
+
 // config returns the configuration of the image of the program.
 func (p Package) config(prog program, tool Toolchain) state.ImageConfig {
 	cfg := state.ImageConfig{
@@ -63,4 +73,31 @@ func (p Package) config(prog program, tool Toolchain) state.ImageConfig {
 	}
 	maps.Copy(cfg.Labels, p.Labels)
 	return cfg
+}
+
+// output returns what the image holds: the program alone, or the tested tree below
+// [treeName] where nothing is compiled.
+//
+// What makes an image of it on another base, or adds the dependencies, starts here:
+// the program lies in the room's out directory, the tree in its tree, the prepared
+// dependencies in suite.deps.
+func (t *trial) output() (fs.FS, error) {
+	if t.packaged.build.ran {
+		return onlyFile(t.room.outRoot, t.program.name)
+	}
+	return below{treeName, t.room.treeRoot.FS()}, nil
+}
+
+// pack makes an image of the output, and of nothing else.
+func (t *trial) pack(ctx context.Context, blobs state.Blobs) ([]state.Artifact, error) {
+	t.step.progress("package " + t.program.name)
+	files, err := t.output()
+	if err != nil {
+		return nil, err
+	}
+	artifacts, err := t.step.Imager.Build(ctx, blobs, files, t.imageConfig())
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", "package "+t.program.name)
+	}
+	return artifacts, nil
 }

@@ -119,7 +119,8 @@ func TestOnlyFileRefusesLinks(t *testing.T) {
 
 func TestPlace(t *testing.T) {
 	t.Parallel()
-	tr := trial{program: program{module: "example.com/shop"}, room: &room{treeRoot: tree(t, map[string]string{"main.go": "", "store/put_test.go": "", "store/put.go": ""})}}
+	goSuite := &suite{results: newResults(Go, "example.com/shop", nil)}
+	tr := trial{room: &room{treeRoot: tree(t, map[string]string{"main.go": "", "store/put_test.go": "", "store/put.go": ""})}}
 	for _, c := range []struct{ dir, text, want string }{
 		{"store", "    put_test.go:12: got 1", "store/put_test.go:12"},
 		{".", "# example.com/shop\n./main.go:3:14: undefined: x", "main.go:3:14"},
@@ -129,7 +130,7 @@ func TestPlace(t *testing.T) {
 		{"store", "", ""},
 		{".", "main.go:99999999999999999999: x", ""},
 	} {
-		if got := tr.place(c.dir, c.text).String(); got != c.want {
+		if got := tr.place(goSuite, c.dir, c.text).String(); got != c.want {
 			t.Errorf("place(%q, %q) = %q, want %q", c.dir, c.text, got, c.want)
 		}
 	}

@@ -2,8 +2,10 @@ package cleanroom
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,53 +15,89 @@ import (
 
 // report is the evidence artifact "results": what the tests did and how long it took.
 type report struct {
-	Schema   int             `json:"schema"`
-	Module   string          `json:"module"`
-	Seed     string          `json:"seed"`
-	Packages []packageReport `json:"packages"`
-	Tests    []testReport    `json:"tests"`
+	Schema int `json:"schema"`
+	// Module is the module path of a Go tree.
+	Module string `json:"module,omitempty"`
+	Seed   string `json:"seed"`
+	// Order is that in which test processes started, if there were several.
+	Order    []string     `json:"order,omitempty"`
+	Packages []unitReport `json:"packages"`
+	Tests    []testReport `json:"tests"`
+	// Quarantine is what may fail now, and Expired what may not any more.
+	Quarantine []Quarantined `json:"quarantine,omitempty"`
+	Expired    []Quarantined `json:"quarantine_expired,omitempty"`
 }
 
-type packageReport struct {
+// unitReport is what was tested apart: a package, a file, an executable.
+type unitReport struct {
 	Name    string        `json:"name"`
+	Suite   string        `json:"suite,omitempty"`
 	Outcome state.Outcome `json:"outcome"`
 	Seconds float64       `json:"seconds"`
 	Output  string        `json:"output,omitempty"`
+	Flaky   bool          `json:"flaky,omitempty"`
+	// CPUSeconds, PeakMemory in bytes and Status are those of the unit's own process.
+	CPUSeconds float64 `json:"cpu_seconds,omitempty"`
+	PeakMemory int64   `json:"peak_memory_bytes,omitempty"`
+	Status     string  `json:"status,omitempty"`
+	// Log is a file below the directory of the results.
+	Log string `json:"log,omitempty"`
 }
 
 type testReport struct {
 	Name    string        `json:"name"`
+	Suite   string        `json:"suite,omitempty"`
 	Outcome state.Outcome `json:"outcome"`
 	Seconds float64       `json:"seconds"`
 	// Output holds the last lines of a test that did not pass.
 	Output string `json:"output,omitempty"`
+	// Attempts is more than 1 if it ran again; Flaky that it passed then.
+	Attempts int  `json:"attempts,omitempty"`
+	Flaky    bool `json:"flaky,omitempty"`
 }
 
-func (r *results) packageNames() []string {
-	names := make([]string, 0, len(r.packages))
-	for pkg := range r.packages {
-		names = append(names, pkg)
+func (r *results) unitNames() []string { return slices.Sorted(maps.Keys(r.units)) }
+
+// json encodes the results of all suites.
+func (t *trial) json() ([]byte, error) {
+	doc := report{
+		Schema: 1, Seed: strconv.FormatUint(t.seed, 10), Packages: []unitReport{}, Tests: []testReport{},
+		Quarantine: t.quarantine, Expired: t.expired,
 	}
-	slices.Sort(names)
-	return names
+	if len(t.order) > 1 {
+		doc.Order = t.order
+	}
+	for _, s := range t.suites {
+		doc.Module = cmp.Or(doc.Module, s.results.module)
+		suite := ""
+		if len(t.suites) > 1 {
+			suite = s.name
+		}
+		s.results.describe(&doc, suite)
+	}
+	return json.MarshalIndent(doc, "", "  ")
 }
 
-// json encodes the results.
-func (r *results) json(seed uint64) ([]byte, error) {
-	doc := report{Schema: 1, Module: r.module, Seed: strconv.FormatUint(seed, 10), Packages: []packageReport{}, Tests: []testReport{}}
-	for _, pkg := range r.packageNames() {
-		p := r.packages[pkg]
-		item := packageReport{Name: r.label(pkg), Outcome: p.outcome, Seconds: p.seconds}
-		if p.outcome != state.Passed {
-			item.Output = p.output.String()
+func (r *results) describe(doc *report, suite string) {
+	for _, name := range r.unitNames() {
+		u := r.units[name]
+		item := unitReport{Name: r.label(name), Suite: suite, Outcome: u.outcome, Seconds: u.seconds, Flaky: u.flaky, Log: u.log}
+		if u.outcome != state.Passed {
+			item.Output = u.output.String()
+		}
+		if u.status != nil {
+			item.CPUSeconds, item.PeakMemory, item.Status = u.status.CPU.Seconds(), u.status.PeakMemory, u.status.String()
 		}
 		doc.Packages = append(doc.Packages, item)
 	}
 	for _, id := range r.ids() {
-		t := r.tests[id]
-		doc.Tests = append(doc.Tests, testReport{Name: r.name(id), Outcome: t.end(), Seconds: t.seconds, Output: t.output.String()})
+		test := r.tests[id]
+		item := testReport{Name: r.name(id), Suite: suite, Outcome: test.end(), Seconds: test.seconds, Output: test.output.String(), Flaky: test.flaky}
+		if test.attempts > 1 {
+			item.Attempts = test.attempts
+		}
+		doc.Tests = append(doc.Tests, item)
 	}
-	return json.MarshalIndent(doc, "", "  ")
 }
 
 // The part of the JUnit format that every CI system reads.
@@ -96,29 +134,16 @@ type junitMessage struct {
 	Text    string `xml:",chardata"`
 }
 
-// junit encodes the results as JUnit XML.
-func (r *results) junit() ([]byte, error) {
-	suites := map[string]*junitSuite{}
-	for _, pkg := range r.packageNames() {
-		suites[pkg] = &junitSuite{Name: r.label(pkg), Time: seconds(r.packages[pkg].seconds)}
-	}
+// junit encodes the results of all suites as JUnit XML.
+func (t *trial) junit() ([]byte, error) {
 	var doc junitSuites
-	for _, id := range r.ids() {
-		suite, ok := suites[id.pkg]
-		if !ok { // a test of a package that said nothing of itself
-			suite = &junitSuite{Name: r.label(id.pkg), Time: seconds(0)}
-			suites[id.pkg] = suite
+	for _, s := range t.suites {
+		for _, suite := range s.results.junit() {
+			doc.Suites = append(doc.Suites, *suite)
+			doc.Tests, doc.Failures, doc.Skipped = doc.Tests+suite.Tests, doc.Failures+suite.Failures, doc.Skipped+suite.Skipped
 		}
-		suite.add(r.label(id.pkg), id.name, r.tests[id])
 	}
-	for _, pkg := range r.brokenPackages() {
-		suites[pkg].Errors, suites[pkg].SystemErr = 1, r.why(pkg)
-	}
-	for _, suite := range suites {
-		doc.Suites = append(doc.Suites, *suite)
-		doc.Tests, doc.Failures, doc.Skipped = doc.Tests+suite.Tests, doc.Failures+suite.Failures, doc.Skipped+suite.Skipped
-	}
-	slices.SortFunc(doc.Suites, func(a, b junitSuite) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(doc.Suites, func(a, b junitSuite) int { return strings.Compare(a.Name, b.Name) })
 	var buf bytes.Buffer
 	buf.WriteString(xml.Header)
 	enc := xml.NewEncoder(&buf)
@@ -128,6 +153,26 @@ func (r *results) junit() ([]byte, error) {
 	}
 	buf.WriteByte('\n')
 	return buf.Bytes(), nil
+}
+
+// junit returns a suite for each unit.
+func (r *results) junit() map[string]*junitSuite {
+	suites := map[string]*junitSuite{}
+	for _, name := range r.unitNames() {
+		suites[name] = &junitSuite{Name: r.label(name), Time: seconds(r.units[name].seconds)}
+	}
+	for _, id := range r.ids() {
+		suite, ok := suites[id.unit]
+		if !ok { // a test of a unit that said nothing of itself
+			suite = &junitSuite{Name: r.label(id.unit), Time: seconds(0)}
+			suites[id.unit] = suite
+		}
+		suite.add(r.label(id.unit), cmp.Or(id.name, r.label(id.unit)), r.tests[id])
+	}
+	for _, name := range r.broken() {
+		suites[name].Errors, suites[name].SystemErr = 1, r.why(name)
+	}
+	return suites
 }
 
 func (s *junitSuite) add(class, name string, t *testResult) {
@@ -140,6 +185,9 @@ func (s *junitSuite) add(class, name string, t *testResult) {
 	case state.Skipped:
 		s.Skipped++
 		c.Skipped = &junitMessage{Message: firstLine(t.output.String(), "skipped")}
+	case state.Waived: // JUnit has no word for it; a failure it is not
+		s.Skipped++
+		c.Skipped = &junitMessage{Message: "failed, in quarantine: " + t.waived.Reason, Text: t.output.String()}
 	}
 	s.Cases = append(s.Cases, c)
 }
@@ -157,9 +205,9 @@ func firstLine(text, instead string) string {
 	return instead
 }
 
-// why returns what a broken package printed: its build's output, or its own.
-func (r *results) why(pkg string) string {
-	p := r.packages[pkg]
+// why returns what a broken unit printed: its build's output, or its own.
+func (r *results) why(unit string) string {
+	p := r.units[unit]
 	if b, ok := r.builds[p.failedBuild]; ok && p.failedBuild != "" {
 		return b.String()
 	}

@@ -1,12 +1,12 @@
 package cleanroom
 
 import (
-	"bytes"
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
@@ -15,7 +15,7 @@ import (
 // makes the run fail: results that are not known whole prove nothing.
 const (
 	maxTests     = 50_000
-	maxPackages  = 5_000
+	maxUnits     = 20_000
 	maxName      = 1_024
 	maxLine      = 1 << 20
 	maxLineKept  = 1 << 10
@@ -24,98 +24,58 @@ const (
 	maxTailBytes = 8 << 10
 )
 
-// event is one line of `go test -json` (go doc test2json; `go help buildjson`
-// for the build actions).
-type event struct {
-	Action      string
-	Package     string
-	ImportPath  string
-	Test        string
-	Output      string
-	Elapsed     float64
-	FailedBuild string
-}
-
-// results collects a stream of events. It is an [io.Writer] for the stream; it
-// never fails, so that a strange line cannot stop a run.
+// results are what the tests of a suite said. Several readers may fill it at a time.
 type results struct {
-	// module is the module path of the tree.
+	mu   sync.Mutex
+	kind Kind
+	// module is the module path of a Go tree.
 	module string
-	// within is the path of the tree inside, with a slash; it is cut from output,
-	// so that what is reported is relative to the tree.
-	within string
-	// log receives the text that `go test` would have printed; it may be nil.
+	// log receives what the processes print; it may be nil.
 	log func(text string)
 
-	line     []byte
-	tooLong  bool
-	packages map[string]*packageResult
-	tests    map[testID]*testResult
-	builds   map[string]*tail
-	// strange are lines that are no events, dropped is what exceeds the bounds.
+	// units are what is tested apart: packages, files, executables.
+	units map[string]*unitResult
+	tests map[testID]*testResult
+	// builds are the output of builds that packages needed, by import path.
+	builds map[string]*tail
+	// strange are lines that say nothing of a test where all should, dropped is what
+	// exceeds the bounds.
 	strange, dropped int
 }
 
-type testID struct{ pkg, name string }
+// testID names a test within its unit. Where a unit is one test, name is empty.
+type testID struct{ unit, name string }
+
+func compareIDs(a, b testID) int {
+	return cmp.Or(strings.Compare(a.unit, b.unit), strings.Compare(a.name, b.name))
+}
 
 type testResult struct {
 	outcome state.Outcome // empty while it runs
 	seconds float64
 	output  tail
+	// attempts is how often it ran, flaky that it did not end the same each time.
+	attempts int
+	flaky    bool
+	// waived is the entry of the quarantine that lets it fail; nil for none.
+	waived *Quarantined
 }
 
-type packageResult struct {
+type unitResult struct {
 	outcome     state.Outcome
 	seconds     float64
 	output      tail
 	failedBuild string
+	flaky       bool
+	// status is that of the unit's own process, if it had one; log names its log.
+	status *exitStatus
+	log    string
 }
 
-func newResults(module string, log func(string)) *results {
+func newResults(kind Kind, module string, log func(string)) *results {
 	return &results{
-		module: module, log: log,
-		packages: map[string]*packageResult{}, tests: map[testID]*testResult{}, builds: map[string]*tail{},
-	}
-}
-
-// Write takes a part of the stream.
-func (r *results) Write(p []byte) (int, error) {
-	n := len(p)
-	for {
-		part, rest, complete := bytes.Cut(p, []byte("\n"))
-		if len(r.line)+len(part) > maxLine {
-			r.tooLong, r.line = true, r.line[:0]
-		} else if !r.tooLong {
-			r.line = append(r.line, part...)
-		}
-		if !complete {
-			return n, nil
-		}
-		r.endLine()
-		p = rest
-	}
-}
-
-// finish takes what follows the last line feed.
-func (r *results) finish() {
-	if len(r.line) > 0 || r.tooLong {
-		r.endLine()
-	}
-}
-
-func (r *results) endLine() {
-	line, tooLong := r.line, r.tooLong
-	r.line, r.tooLong = r.line[:0], false
-	var e event
-	switch {
-	case tooLong:
-		r.dropped++
-	case len(bytes.TrimSpace(line)) == 0:
-	case line[0] != '{' || json.Unmarshal(line, &e) != nil || e.Action == "":
-		r.strange++
-		r.say(string(line) + "\n")
-	default:
-		r.take(e)
+		kind: kind, module: module, log: log,
+		units: map[string]*unitResult{}, tests: map[testID]*testResult{}, builds: map[string]*tail{},
 	}
 }
 
@@ -125,74 +85,102 @@ func (r *results) say(text string) {
 	}
 }
 
-func (r *results) take(e event) {
-	if r.within != "" {
-		e.Output = strings.ReplaceAll(e.Output, r.within, "")
-	}
-	if e.Action == "output" || e.Action == "build-output" {
-		r.say(e.Output)
-	}
-	switch {
-	case len(e.Package) > maxName || len(e.Test) > maxName || len(e.ImportPath) > maxName:
-		r.dropped++
-	case strings.HasPrefix(e.Action, "build-"):
-		r.build(e)
-	case e.Package == "":
-		r.strange++
-	case e.Test == "":
-		r.takePackage(e)
-	default:
-		r.takeTest(e)
-	}
-}
-
-func (r *results) build(e event) {
-	b, ok := r.builds[e.ImportPath]
+// unit returns the unit called name, or nil if there are too many.
+func (r *results) unit(name string) *unitResult {
+	u, ok := r.units[name]
 	if !ok {
-		if len(r.builds) >= maxPackages {
+		if len(r.units) >= maxUnits || len(name) > maxName {
 			r.dropped++
-			return
+			return nil
 		}
-		b = &tail{}
-		r.builds[e.ImportPath] = b
+		u = &unitResult{}
+		r.units[name] = u
 	}
-	b.add(e.Output)
+	return u
 }
 
-func (r *results) takePackage(e event) {
-	p, ok := r.packages[e.Package]
-	if !ok {
-		if len(r.packages) >= maxPackages {
-			r.dropped++
-			return
-		}
-		p = &packageResult{}
-		r.packages[e.Package] = p
-	}
-	p.output.add(e.Output)
-	if o, ended := outcomes[e.Action]; ended {
-		p.outcome, p.seconds, p.failedBuild = worse(p.outcome, o), e.Elapsed, e.FailedBuild
-	}
-}
-
-func (r *results) takeTest(e event) {
-	id := testID{e.Package, e.Test}
+// test returns the test, or nil if there are too many.
+func (r *results) test(id testID) *testResult {
 	t, ok := r.tests[id]
 	if !ok {
-		if len(r.tests) >= maxTests {
+		if len(r.tests) >= maxTests || len(id.unit) > maxName || len(id.name) > maxName {
 			r.dropped++
-			return
+			return nil
 		}
-		t = &testResult{}
+		t = &testResult{attempts: 1}
 		r.tests[id] = t
 	}
-	t.output.add(e.Output)
-	if o, ended := outcomes[e.Action]; ended {
-		t.outcome, t.seconds = worse(t.outcome, o), e.Elapsed
-		if o == state.Passed {
-			t.output = tail{} // nobody asks a passed test what it printed
+	return t
+}
+
+// endTest notes how a test ended, with what it said.
+func (r *results) endTest(id testID, o state.Outcome, seconds float64, output string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.test(id)
+	if t == nil {
+		return
+	}
+	t.outcome, t.seconds = worse(t.outcome, o), seconds
+	t.output.add(output)
+	if o == state.Passed {
+		t.output = tail{} // nobody asks a passed test what it printed
+	}
+}
+
+// fresh returns a name for a test of a unit that no other one of it has: names need
+// not be unique in every language, those of claims are.
+func (r *results) fresh(unit, name string) testID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id := testID{unit, strings.ToValidUTF8(name, "\ufffd")}
+	for n := 2; ; n++ {
+		if _, taken := r.tests[id]; !taken {
+			return id
+		}
+		id.name = fmt.Sprintf("%s #%d", name, n)
+	}
+}
+
+// endUnit notes how a unit ended, with what its process said.
+func (r *results) endUnit(name string, status exitStatus, output *tail, log string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u := r.unit(name)
+	if u == nil {
+		return
+	}
+	u.seconds, u.status, u.output, u.log = status.Wall.Seconds(), &status, *output, log
+	u.outcome = state.Passed
+	if !status.OK() || !slices.ContainsFunc(r.names(), func(id testID) bool { return id.unit == name }) {
+		u.outcome = state.Failed
+	}
+}
+
+// absorb takes the results of a second run of what failed: what passes now is flaky,
+// what fails again has failed.
+func (r *results) absorb(again *results) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, t := range again.tests {
+		old, ok := r.tests[id]
+		switch {
+		case !ok && len(r.tests) < maxTests: // the first run did not come so far
+			r.tests[id] = t
+		case ok && old.end() == state.Failed && t.end() != state.Failed:
+			old.outcome, old.flaky, old.seconds = t.end(), true, t.seconds
+			old.attempts++
+		case ok:
+			old.attempts++
 		}
 	}
+	for name, u := range again.units {
+		old, ok := r.units[name]
+		if ok && old.outcome == state.Failed && u.outcome == state.Passed {
+			old.outcome, old.flaky = state.Passed, true
+		}
+	}
+	r.dropped += again.dropped
 }
 
 var outcomes = map[string]state.Outcome{"pass": state.Passed, "fail": state.Failed, "skip": state.Skipped}
@@ -205,12 +193,17 @@ func worse(a, b state.Outcome) state.Outcome {
 	return b
 }
 
-// outcome is that of the test; a test that never ended has failed.
+// end is how the test ended; one that never did has failed, and a failure that the
+// quarantine covers is waived.
 func (t *testResult) end() state.Outcome {
-	if t.outcome == "" {
+	switch {
+	case t.outcome != "" && t.outcome != state.Failed:
+		return t.outcome
+	case t.waived != nil:
+		return state.Waived
+	default:
 		return state.Failed
 	}
-	return t.outcome
 }
 
 // relative returns the directory of a package in the tree, "." for the root.
@@ -221,28 +214,47 @@ func (r *results) relative(pkg string) string {
 	return strings.TrimPrefix(pkg, r.module+"/")
 }
 
-// label names a package in claims: its directory; for the root package the last
-// element of the module path, or the whole of it where a directory has that name.
-func (r *results) label(pkg string) string {
-	if pkg != r.module {
-		return r.relative(pkg)
+// label names a unit in claims. That is the unit's own name, but for Go its
+// directory; for the root package the last element of the module path, or the whole
+// of it where a directory has that name.
+func (r *results) label(unit string) string {
+	if r.kind != Go {
+		return unit
+	}
+	if unit != r.module {
+		return r.relative(unit)
 	}
 	base := path.Base(r.module)
-	if _, taken := r.packages[path.Join(r.module, base)]; taken {
+	if _, taken := r.units[path.Join(r.module, base)]; taken {
 		return r.module
 	}
 	return base
 }
 
-// name names a test in claims: "internal/store.TestPut/empty".
-func (r *results) name(id testID) string { return r.label(id.pkg) + "." + id.name }
+// name names a test in claims: "internal/store.TestPut/empty",
+// "tests/test_store.py::TestPut::test_empty".
+func (r *results) name(id testID) string {
+	switch {
+	case id.name == "":
+		return r.label(id.unit)
+	case r.kind == Go:
+		return r.label(id.unit) + "." + id.name
+	default:
+		return id.unit + "::" + id.name
+	}
+}
 
-// ids returns the tests in the order of their names in claims.
-func (r *results) ids() []testID {
+func (r *results) names() []testID {
 	ids := make([]testID, 0, len(r.tests))
 	for id := range r.tests {
 		ids = append(ids, id)
 	}
+	return ids
+}
+
+// ids returns the tests in the order of their names in claims.
+func (r *results) ids() []testID {
+	ids := r.names()
 	slices.SortFunc(ids, func(a, b testID) int { return strings.Compare(r.name(a), r.name(b)) })
 	return ids
 }
@@ -266,19 +278,31 @@ func (r *results) count(o state.Outcome) (n, total int) {
 	return n, len(r.tests)
 }
 
-// brokenPackages returns, sorted, the packages that failed without a failing
-// test: they do not compile, or their process ended badly.
-func (r *results) brokenPackages() []string {
-	failing := map[string]bool{}
+// failed returns the tests that failed, sorted.
+func (r *results) failed() []testID {
+	var failed []testID
 	for id, t := range r.tests {
 		if t.end() == state.Failed {
-			failing[id.pkg] = true
+			failed = append(failed, id)
+		}
+	}
+	slices.SortFunc(failed, compareIDs)
+	return failed
+}
+
+// broken returns, sorted, the units that failed without a failing test: they do not
+// compile, or their process ended badly.
+func (r *results) broken() []string {
+	excused := map[string]bool{}
+	for id, t := range r.tests {
+		if end := t.end(); end == state.Failed || end == state.Waived || t.flaky {
+			excused[id.unit] = true
 		}
 	}
 	var broken []string
-	for pkg, p := range r.packages {
-		if p.outcome == state.Failed && !failing[pkg] {
-			broken = append(broken, pkg)
+	for name, u := range r.units {
+		if u.outcome == state.Failed && !excused[name] {
+			broken = append(broken, name)
 		}
 	}
 	slices.Sort(broken)
@@ -290,8 +314,8 @@ func (r *results) incomplete() string {
 	if r.dropped == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d events exceed the bounds of %d tests, %d packages, %d bytes in a name or %d in a line",
-		r.dropped, maxTests, maxPackages, maxName, maxLine)
+	return fmt.Sprintf("%d events exceed the bounds of %d tests, %d units, %d bytes in a name or %d in a line",
+		r.dropped, maxTests, maxUnits, maxName, maxLine)
 }
 
 // tail keeps the first and the last lines of a text: the first say what happened,

@@ -37,14 +37,24 @@ const stream = `{"Action":"start","Package":"example.com/shop"}
 `
 
 func parse(text string, chunk int) *results {
-	r := newResults("example.com/shop", nil)
+	r := newResults(Go, "example.com/shop", nil)
+	feed(&goEvents{results: r}, text, chunk)
+	return r
+}
+
+// feed gives a reader a text in chunks of so many bytes.
+func feed(r reader, text string, chunk int) {
 	for len(text) > 0 {
 		n := min(chunk, len(text))
 		_, _ = r.Write([]byte(text[:n])) // never fails
 		text = text[n:]
 	}
-	r.finish()
-	return r
+	r.end(exitStatus{})
+}
+
+// trialOf returns a trial that has come to these results.
+func trialOf(r *results, seed uint64) *trial {
+	return &trial{seed: seed, suites: []*suite{{name: string(r.kind), Suite: Suite{Runner: r.kind}, results: r, runner: runners[r.kind]}}}
 }
 
 func TestResults(t *testing.T) {
@@ -62,7 +72,7 @@ func TestResults(t *testing.T) {
 		if got := r.tests[testID{"example.com/shop/store", "TestPut/empty"}].output.String(); got != "    put_test.go:12: got 1, want 2\n" {
 			t.Errorf("output %q", got)
 		}
-		if got := r.brokenPackages(); !reflect.DeepEqual(got, []string{"example.com/shop/bad"}) {
+		if got := r.broken(); !reflect.DeepEqual(got, []string{"example.com/shop/bad"}) {
 			t.Errorf("broken packages %v", got)
 		}
 		if got := r.why("example.com/shop/bad"); !strings.Contains(got, "undefined: x") {
@@ -86,9 +96,8 @@ func TestResultsFailOnce(t *testing.T) {
 func TestResultsStrangeLines(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	r := newResults("m", func(s string) { log.WriteString(s) })
-	fmt.Fprint(r, "go: downloading\n\n{\"Action\":\n{}\n{\"Action\":\"pass\"}\n{\"Action\":\"output\",\"Package\":\"m\",\"Output\":\"hello\\n\"}")
-	r.finish()
+	r := newResults(Go, "m", func(s string) { log.WriteString(s) })
+	feed(&goEvents{results: r}, "go: downloading\n\n{\"Action\":\n{}\n{\"Action\":\"pass\"}\n{\"Action\":\"output\",\"Package\":\"m\",\"Output\":\"hello\\n\"}", 5)
 	if r.strange != 4 || !strings.Contains(log.String(), "go: downloading\n") || !strings.Contains(log.String(), "hello\n") {
 		t.Errorf("%d strange lines, log %q", r.strange, log.String())
 	}
@@ -102,13 +111,14 @@ func TestResultsBounds(t *testing.T) {
 		"name":    `{"Action":"pass","Package":"p","Test":"` + long[:maxName+1] + `"}` + "\n",
 		"package": `{"Action":"pass","Package":"` + long[:maxName+1] + `"}` + "\n",
 	} {
-		if r := parse(text, 1<<16); r.incomplete() == "" || len(r.line) > maxLine {
+		if r := parse(text, 1<<16); r.incomplete() == "" {
 			t.Errorf("%s: nothing was dropped", name)
 		}
 	}
-	r := newResults("p", nil)
+	r := newResults(Go, "p", nil)
+	events := &goEvents{results: r}
 	for i := range maxTests + 2 {
-		r.take(event{Action: "pass", Package: "p", Test: fmt.Sprint("T", i)})
+		events.take(event{Action: "pass", Package: "p", Test: fmt.Sprint("T", i)})
 	}
 	if len(r.tests) != maxTests || r.dropped != 2 {
 		t.Errorf("kept %d tests, dropped %d", len(r.tests), r.dropped)
@@ -130,10 +140,11 @@ func TestResultsBounds(t *testing.T) {
 
 func TestResultsLabelsAreUnique(t *testing.T) {
 	t.Parallel()
-	r := newResults("example.com/shop", nil)
+	r := newResults(Go, "example.com/shop", nil)
+	events := &goEvents{results: r}
 	for _, pkg := range []string{"example.com/shop", "example.com/shop/shop", "example.com/shop/a"} {
-		r.take(event{Action: "pass", Package: pkg, Test: "TestX"})
-		r.take(event{Action: "pass", Package: pkg})
+		events.take(event{Action: "pass", Package: pkg, Test: "TestX"})
+		events.take(event{Action: "pass", Package: pkg})
 	}
 	want := []string{"a.TestX", "example.com/shop.TestX", "shop.TestX"}
 	var got []string
@@ -147,8 +158,8 @@ func TestResultsLabelsAreUnique(t *testing.T) {
 
 func TestReports(t *testing.T) {
 	t.Parallel()
-	r := parse(stream, 100)
-	b, err := r.junit()
+	tr := trialOf(parse(stream, 100), 7)
+	b, err := tr.junit()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +173,7 @@ func TestReports(t *testing.T) {
 	if s := suites.Suites[0]; s.Name != "bad" || s.Errors != 1 || !strings.Contains(s.SystemErr, "undefined: x") {
 		t.Errorf("broken package reported as %+v", s)
 	}
-	if b, err = r.json(7); err != nil {
+	if b, err = tr.json(); err != nil {
 		t.Fatal(err)
 	}
 	var doc report
@@ -174,10 +185,11 @@ func TestReports(t *testing.T) {
 // Control characters cannot be in XML; a report that no reader accepts is lost.
 func TestJUnitIsXMLWhateverIsPrinted(t *testing.T) {
 	t.Parallel()
-	r := newResults("p", nil)
-	r.take(event{Action: "output", Package: "p", Test: "T", Output: "\x00\x1b[31m\xff]]>&<\n"})
-	r.take(event{Action: "fail", Package: "p", Test: "T"})
-	b, err := r.junit()
+	r := newResults(Go, "p", nil)
+	events := &goEvents{results: r}
+	events.take(event{Action: "output", Package: "p", Test: "T", Output: "\x00\x1b[31m\xff]]>&<\n"})
+	events.take(event{Action: "fail", Package: "p", Test: "T"})
+	b, err := trialOf(r, 0).junit()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,11 +203,12 @@ func FuzzResults(f *testing.F) {
 	f.Add([]byte(stream))
 	f.Add([]byte("{\"Action\":\"fail\",\"Package\":\"example.com/shop\"}\n{"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := newResults("example.com/shop", nil)
-		if n, err := r.Write(b); n != len(b) || err != nil {
+		r := newResults(Go, "example.com/shop", nil)
+		events := &goEvents{results: r}
+		if n, err := events.Write(b); n != len(b) || err != nil {
 			t.Fatal(n, err)
 		}
-		r.finish()
+		events.end(exitStatus{})
 		names := map[string]bool{}
 		for _, c := range r.checks() {
 			if names[c.Name] {
@@ -203,14 +216,14 @@ func FuzzResults(f *testing.F) {
 			}
 			names[c.Name] = true
 		}
-		x, err := r.junit()
+		x, err := trialOf(r, 0).junit()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := xml.Unmarshal(x, new(junitSuites)); err != nil {
 			t.Fatalf("%v\n%q", err, x)
 		}
-		if _, err := r.json(0); err != nil {
+		if _, err := trialOf(r, 0).json(); err != nil {
 			t.Fatal(err)
 		}
 	})

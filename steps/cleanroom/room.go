@@ -15,74 +15,54 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
-// buildFlags shape what is compiled. With them and buildEnv the compiled standard
-// library fits whatever is built later, so both are used for it too.
-var buildFlags = []string{"-trimpath", "-buildvcs=false"}
+// exitStatus is that of the contract; a file has one word for it.
+type exitStatus = sandbox.ExitStatus
 
-// buildEnv is what the go command takes its settings from. It is complete: no
-// setting of the host gets in, and nothing can be downloaded.
-func buildEnv(tool Toolchain) []string {
-	return []string{
-		"CGO_ENABLED=0", "GOOS=" + tool.OS, "GOARCH=" + tool.Arch, "GOENV=off", "GOFLAGS=", "GOWORK=off",
-		"GOTOOLCHAIN=local", "GOPROXY=off", "GOSUMDB=off", "GOVCS=*:off",
-	}
-}
-
-// steady makes what tests see the same everywhere (https://reproducible-builds.org/specs/source-date-epoch).
-var steady = []string{"TZ=UTC", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "SOURCE_DATE_EPOCH=0"}
+// steady makes what tests see the same everywhere: time zone, language, the time of
+// builds (https://reproducible-builds.org/specs/source-date-epoch), and the order of
+// sets in Python. A process's own clock is not stopped.
+var steady = []string{"TZ=UTC", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "SOURCE_DATE_EPOCH=0", "PYTHONHASHSEED=0"}
 
 // leaveTimeout bounds how long an environment may take to end.
 const leaveTimeout = 30 * time.Second
 
-// room is the sandbox of one run with what is mounted in it.
+// room is the sandbox of one run with what is mounted in it. It has one environment:
+// services that tests need are containers of it beside those of the tests, and their
+// names resolve in containers that start later.
 type room struct {
-	env  sandbox.Environment
-	tool Toolchain
+	env sandbox.Environment
 	// treeRoot and outRoot are the host's side of the tree and of what was built.
 	treeRoot, outRoot *os.Root
 	limits            sandbox.Limits
 	// deadline is when the time of all commands together is over.
 	deadline time.Time
-	// warm reports that the standard library was compiled before this run.
-	warm                           bool
-	tree, goroot, cache, out, temp sandbox.Mount
+	// tree is mounted for every command, out for those that build or use what was
+	// built, temp is empty for each.
+	tree, out, temp sandbox.Mount
 }
 
 // enter makes the environment in which everything of the tree runs. That comes
 // first: a machine that refuses it says so at once, and not after the minute that
 // compiling the standard library may take.
-func (s Step) enter(ctx context.Context, work *workspace, tool Toolchain) (*room, error) {
+func (s Step) enter(ctx context.Context, work *workspace) (*room, error) {
 	env, err := s.Backend.Create(ctx, sandbox.EnvironmentSpec{Name: work.name, MinIsolation: s.MinIsolation, Limits: s.limits()})
 	if err != nil {
 		return nil, err
 	}
-	r := &room{env: env, tool: tool, treeRoot: work.tree, outRoot: work.out, limits: s.limits()}
-	if err := s.furnish(ctx, r, work); err != nil {
+	r := &room{env: env, treeRoot: work.tree, outRoot: work.out, limits: s.limits()}
+	if got := env.Effective().Level; got < s.MinIsolation {
+		// A back end that breaks its contract must not decide over the host.
+		err := fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), got, s.MinIsolation)
 		return nil, errors.Join(err, r.leave(ctx))
 	}
+	r.tree = sandbox.Mount{Kind: sandbox.ReadOnly, Source: work.tree.Name(), Target: "/src"}
+	r.out = sandbox.Mount{Kind: sandbox.ReadWrite, Source: work.out.Name(), Target: "/out"}
+	r.temp = sandbox.Mount{Kind: sandbox.Scratch, Target: "/work"}
 	return r, nil
 }
 
-// furnish checks what the back end gave and says what is mounted in it.
-func (s Step) furnish(ctx context.Context, r *room, work *workspace) error {
-	if got := r.env.Effective().Level; got < s.MinIsolation {
-		// A back end that breaks its contract must not decide over the host.
-		return fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), got, s.MinIsolation)
-	}
-	s.progress("standard library of " + r.tool.Version + ", compiled once for each machine")
-	library, warm, err := r.tool.Library(ctx, buildEnv(r.tool), buildFlags)
-	if err != nil {
-		return err
-	}
-	r.warm = warm
-	r.tree = sandbox.Mount{Kind: sandbox.ReadOnly, Source: work.tree.Name(), Target: "/src"}
-	r.goroot = sandbox.Mount{Kind: sandbox.ReadOnly, Source: r.tool.Root, Target: filepath.ToSlash(r.tool.Root)}
-	r.cache = sandbox.Mount{Kind: sandbox.Overlay, Source: library, Target: "/gocache"}
-	r.out = sandbox.Mount{Kind: sandbox.ReadWrite, Source: work.out.Name(), Target: "/out"}
-	r.temp = sandbox.Mount{Kind: sandbox.Scratch, Target: "/work"}
-	r.deadline = time.Now().Add(r.limits.Wall)
-	return nil
-}
+// open starts the time that all commands together have.
+func (r *room) open() { r.deadline = time.Now().Add(r.limits.Wall) }
 
 // left returns how long a command that starts now may run. It is never zero, which
 // would stand for the back end's default.
@@ -95,29 +75,48 @@ func (r *room) leave(ctx context.Context) error {
 	return r.env.Close(ctx)
 }
 
-// goCommand runs the go command with args in the tree and waits for its end.
-// Extra mounts come beside the tree, the toolchain, the cache and scratch space.
-func (r *room) goCommand(ctx context.Context, name string, stdout, stderr io.Writer, extra []sandbox.Mount, args ...string) (sandbox.ExitStatus, error) {
-	at := func(m sandbox.Mount) string { return r.env.Path(name, m) }
-	goroot, temp := at(r.goroot), at(r.temp)
-	env := append(buildEnv(r.tool), steady...)
-	env = append(env,
-		"GOROOT="+goroot, "GOCACHE="+at(r.cache), "GOPATH="+path.Join(temp, "gopath"),
-		"HOME="+temp, "TMPDIR="+temp, "GOTMPDIR="+temp, "PATH="+path.Join(goroot, "bin")+":/usr/bin:/bin",
-	)
+// command is one process in the room. The paths in it are those that the container
+// called name sees; see [room.at].
+type command struct {
+	// name is that of the container; what is for people calls the command title.
+	name, title string
+	argv        []string
+	// env comes after steady; HOME and TMPDIR are scratch space.
+	env []string
+	// dir is below the root of the tree.
+	dir    string
+	mounts []sandbox.Mount
+	// image is used in place of the host's files; empty for none.
+	image string
+	// wall bounds the time; zero means what is left.
+	wall           time.Duration
+	stdout, stderr io.Writer
+}
+
+// at returns the path of a mount as the container called name sees it.
+func (r *room) at(name string, m sandbox.Mount) string { return r.env.Path(name, m) }
+
+// run runs a command with the tree and scratch space mounted, and waits for its end.
+// The end of ctx ends its whole tree of processes.
+func (r *room) run(ctx context.Context, c command) (exitStatus, error) {
+	temp := r.at(c.name, r.temp)
 	limits := r.limits
-	limits.Wall = r.left()
+	if limits.Wall = r.left(); c.wall > 0 {
+		limits.Wall = min(limits.Wall, c.wall)
+	}
+	env := append(append([]string{}, steady...), "HOME="+temp, "TMPDIR="+temp)
 	container, err := r.env.Start(ctx, sandbox.ContainerSpec{
-		Name: name, Argv: append([]string{path.Join(goroot, "bin", "go")}, args...), Env: env, Dir: at(r.tree),
-		Mounts: append([]sandbox.Mount{r.tree, r.goroot, r.cache, r.temp}, extra...),
-		Stdout: stdout, Stderr: stderr, Limits: limits,
+		Name: c.name, Argv: c.argv, Env: append(env, c.env...), Image: c.image,
+		Dir:    path.Join(r.at(c.name, r.tree), c.dir),
+		Mounts: append([]sandbox.Mount{r.tree, r.temp}, c.mounts...),
+		Stdout: c.stdout, Stderr: c.stderr, Limits: limits,
 	})
 	if err != nil {
-		return sandbox.ExitStatus{}, fault.Wrap(err, fault.Unavailable, "", "start go "+args[0])
+		return exitStatus{}, fault.Wrap(err, fault.Unavailable, "", "start "+c.title)
 	}
 	status, err := container.Wait(ctx)
 	if err != nil {
-		return status, fault.Wrap(errors.Join(err, container.Kill(context.WithoutCancel(ctx))), fault.Unavailable, "", "wait for go "+args[0])
+		return status, fault.Wrap(errors.Join(err, container.Kill(context.WithoutCancel(ctx))), fault.Unavailable, "", "wait for "+c.title)
 	}
 	return status, nil
 }
@@ -128,15 +127,37 @@ func (r *room) within(name string) string {
 	return strings.TrimSuffix(r.env.Path(name, r.tree), "/") + "/"
 }
 
+// hostMount shows the installation to the sandbox; ok is false where the minimal root
+// shows it already, since it is a part of the host's /usr.
+func (t Toolchain) hostMount() (m sandbox.Mount, ok bool) {
+	root := filepath.ToSlash(t.Root)
+	if root == "" || root == "/usr" || strings.HasPrefix(root, "/usr/") && t.Library == nil {
+		return sandbox.Mount{}, false
+	}
+	return sandbox.Mount{Kind: sandbox.ReadOnly, Source: t.Root, Target: root}, true
+}
+
+// program returns the path of the suite's program, and the mounts that it needs, as
+// the container called name sees them. In an image it is a name in its PATH.
+func (r *room) program(name string, s *suite) (string, []sandbox.Mount) {
+	if s.Image != "" {
+		return commands[s.kind()], nil
+	}
+	m, ok := s.tool.hostMount()
+	if !ok {
+		return filepath.ToSlash(s.tool.Program), nil
+	}
+	rel, err := filepath.Rel(s.tool.Root, s.tool.Program)
+	if err != nil {
+		return filepath.ToSlash(s.tool.Program), []sandbox.Mount{m}
+	}
+	return path.Join(r.at(name, m), filepath.ToSlash(rel)), []sandbox.Mount{m}
+}
+
 // facts returns what is in force in the room, for the evidence.
 func (r *room) facts() map[string]string {
 	effective := r.env.Effective()
-	facts := map[string]string{
-		"isolation.level":  effective.Level.String(),
-		"tool.go":          r.tool.Version,
-		"toolchain.digest": string(r.tool.Digest),
-		"cache.std":        map[bool]string{true: "warm", false: "cold"}[r.warm],
-	}
+	facts := map[string]string{"isolation.level": effective.Level.String()}
 	if len(effective.Why) > 0 {
 		facts["isolation.why"] = strings.Join(effective.Why, "; ")
 	}

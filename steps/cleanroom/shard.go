@@ -2,68 +2,152 @@ package cleanroom
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
-	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
-// packages returns what `go test` is given: the packages of the shard, or all.
-func (t *trial) packages(ctx context.Context) ([]string, error) {
-	shard := t.step.Shard
-	if shard == nil {
-		return []string{"./..."}, nil
+// tasks returns the test processes that are to run: of all units, or those of the
+// shard.
+func (t *trial) tasks(ctx context.Context) ([]task, error) {
+	var all []share
+	for _, s := range t.suites {
+		units, err := s.runner.units(ctx, t, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, unit := range units {
+			if t.selected(s, unit) {
+				all = append(all, share{suite: s, unit: unit, seconds: t.step.Tests.Durations[s.results.label(unit)]})
+			}
+		}
 	}
-	var list listing
-	status, err := t.run(ctx, "list", &list, &t.testText, []sandbox.Mount{}, []string{"list", "./..."})
-	switch {
-	case err != nil:
-		return nil, err
-	case !status.OK():
-		return nil, fault.New(fault.Finding, "run `go list ./...` in the tree", "list the packages: %s: %s", status, t.testText.String())
-	case list.left > 0:
-		return nil, fault.New(fault.Finding, "run the tests in one piece", "the packages of the tree are more than %d bytes of names", maxListing)
+	if t.step.Tests.selects() && len(all) == 0 {
+		return nil, fault.New(fault.Finding, "name test files relative to the root of the tree, or patterns such as \"tests/**/*_test.sh\"",
+			"no test of the tree matches %s", strings.Join(t.step.Tests.Files, ", "))
 	}
-	all := strings.Fields(list.kept.String())
-	slices.Sort(all)
-	var own []string
-	for i := shard.Index - 1; i < len(all); i += shard.Count {
-		own = append(own, all[i])
+	if t.step.Shard != nil {
+		all, t.plan = cut(all, *t.step.Shard)
 	}
-	return own, nil
+	var tasks []task
+	for _, one := range all {
+		if n := len(tasks); one.suite.runner.whole() && n > 0 && tasks[n-1].suite == one.suite {
+			tasks[n-1].units = append(tasks[n-1].units, one.unit)
+			continue
+		}
+		tasks = append(tasks, task{suite: one.suite, units: []string{one.unit}, number: len(tasks) + 1})
+	}
+	return tasks, nil
 }
 
-// maxListing bounds the names of all packages, in bytes.
-const maxListing = 4 << 20
+// selected reports that the unit is among the tests that were asked for.
+func (t *trial) selected(s *suite, unit string) bool {
+	if !t.step.Tests.selects() {
+		return true
+	}
+	return slices.ContainsFunc(t.step.Tests.Files, func(pattern string) bool {
+		if s.runner.whole() { // its units are directories
+			return match(pattern, s.results.relative(unit)) || match(path.Dir(pattern), s.results.relative(unit)) && strings.HasSuffix(pattern, ".go")
+		}
+		return match(pattern, unit)
+	})
+}
 
-// listing keeps the first maxListing bytes that are written to it.
+// share is a unit that a shard may get.
+type share struct {
+	suite   *suite
+	unit    string
+	seconds float64
+}
+
+// cut returns the units of a shard, in their order, and the digest of the plan. Where
+// it is known how long units took, the longest goes first, each to the shard that has
+// the least to do until then (longest processing time first: R. L. Graham, Bounds on
+// Multiprocessing Timing Anomalies, 1969, at most 4/3 of the best); a unit that is not
+// known counts as the median. Where nothing is known every Count-th unit goes to a
+// shard, and the plan is empty.
+func cut(all []share, shard state.Shard) (own []share, plan state.Digest) {
+	var known []float64
+	for _, one := range all {
+		if one.seconds > 0 {
+			known = append(known, one.seconds)
+		}
+	}
+	if len(known) == 0 {
+		for i := shard.Index - 1; i < len(all); i += shard.Count {
+			own = append(own, all[i])
+		}
+		return own, ""
+	}
+	slices.Sort(known)
+	order, loads, to := make([]int, len(all)), make([]float64, shard.Count), make([]int, len(all))
+	h := state.NewHasher()
+	fmt.Fprintf(h, "shards 1\n%d\n", shard.Count)
+	for i := range all {
+		order[i] = i
+		if all[i].seconds <= 0 {
+			all[i].seconds = known[len(known)/2]
+		}
+		fmt.Fprintf(h, "%s\x00%s\x00%g\n", all[i].suite.name, all[i].unit, all[i].seconds)
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(all[j].seconds, all[i].seconds) })
+	for _, i := range order {
+		least := 0
+		for k, load := range loads {
+			if load < loads[least] {
+				least = k
+			}
+		}
+		loads[least] += all[i].seconds
+		to[i] = least + 1
+	}
+	for i, one := range all {
+		if to[i] == shard.Index {
+			own = append(own, one)
+		}
+	}
+	return own, h.Digest()
+}
+
+// listing keeps the first bytes that are written to it.
 type listing struct {
+	most int
 	kept bytes.Buffer
 	left int
 }
 
 func (l *listing) Write(p []byte) (int, error) {
-	n := min(len(p), maxListing-l.kept.Len())
+	n := min(len(p), l.most-l.kept.Len())
 	l.kept.Write(p[:n])
 	l.left += len(p) - n
 	return len(p), nil
 }
 
 // markShard makes the entry of a whole run that of a shard.
-func (s Step) markShard(e *state.Entry) {
-	if s.Shard == nil {
+func (t *trial) markShard(e *state.Entry) {
+	if t.step.Shard == nil {
 		return
 	}
-	shard := *s.Shard
+	shard := *t.step.Shard
+	shard.Plan = t.plan
 	shard.Image, e.Cleanroom.Image = e.Cleanroom.Image, ""
 	e.Cleanroom.Shard = &shard
 	for i := range e.Artifacts {
 		e.Artifacts[i].Name = state.ShardPrefix + e.Artifacts[i].Name
+	}
+}
+
+// markSelection makes the entry of a whole run that of some tests.
+func (t *trial) markSelection(e *state.Entry) {
+	if t.step.Tests.selects() {
+		e.Cleanroom.Selected = slices.Sorted(slices.Values(t.step.Tests.Files))
 	}
 }
 
@@ -144,6 +228,8 @@ func (m Merge) entries(prev state.Digest) ([]*state.Entry, error) {
 			return nil, fault.New(fault.Finding, hint, "%s follows another entry (%s) than the first one named (%s)", name(e), e.Prev.Short(), prev.Short())
 		case c.Shard.Count != first.Shard.Count:
 			return nil, fault.New(fault.Finding, hint, "%s and %s are of different sets", name(e), name(entries[0]))
+		case c.Shard.Plan != first.Shard.Plan:
+			return nil, fault.New(fault.Finding, "give all shards the same file of durations", "%s and %s were cut by different durations: a test may be in none", name(e), name(entries[0]))
 		case have[c.Shard.Index]:
 			return nil, fault.New(fault.Finding, hint, "%s occurs twice", name(e))
 		case c.Tree != first.Tree || c.Toolchain != first.Toolchain:

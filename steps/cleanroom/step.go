@@ -16,6 +16,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -42,12 +44,22 @@ type Step struct {
 	// Limits bound each command of the phase, but Wall all of them together; see
 	// [DefaultLimits].
 	Limits sandbox.Limits
-	// Toolchain returns the Go installation of the host.
-	Toolchain func(ctx context.Context) (Toolchain, error)
-	Imager    Imager
-	Package   Package
-	// Shard, if set, is the part of the tests that runs: every Count-th package from
-	// the Index-th on, in the order of import paths. See [Merge].
+	// Toolchain returns the installation of the host for a kind; none is of kind
+	// fault.Unavailable, and says what to install.
+	Toolchain func(ctx context.Context, kind Kind) (Toolchain, error)
+	// Fingerprint changes with every installation of the host that Toolchain may
+	// return. It is cheap, and part of the resume key alone. Nil for none.
+	Fingerprint func(ctx context.Context) (string, error)
+	Imager      Imager
+	Package     Package
+	// Suites are what is tested; none means what the tree has files of.
+	Suites []Suite
+	Tests  Tests
+	// Source, if set, is a directory to build in place of the tree of a state: the
+	// first entry of a chain then names its digest.
+	Source *Source
+	// Shard, if set, is the part of the tests that runs: by Tests.Durations where they
+	// are known, else every Count-th unit from the Index-th on, in order. See [Merge].
 	Shard *state.Shard
 	// TempDir is where working directories are made; empty means the system's.
 	TempDir string
@@ -55,22 +67,35 @@ type Step struct {
 	Log *slog.Logger
 	// Progress receives a line when something takes a while; nil for nobody.
 	Progress func(message string)
+	// Now is the clock for the dates of the quarantine; nil for the system's.
+	Now func() time.Time
 }
 
-// Toolchain is a Go installation of the host, shown to the sandbox read-only.
+// Toolchain is an installation of the host, shown to the sandbox read-only.
 type Toolchain struct {
-	// Root is its GOROOT, Version as in `go env GOVERSION`.
-	Root, Version string
-	OS, Arch      string
-	Digest        state.Digest
+	// Root is its directory: GOROOT, the prefix of Python, the sysroot of Rust. What is
+	// below /usr every sandbox sees.
+	Root string
+	// Program is the path of its main program on the host.
+	Program string
+	// Version is what claims say: "go1.26.0", "node v22.1.0", "python 3.12.1".
+	Version  string
+	OS, Arch string
+	// Digest names the programs that decide over what a run gives.
+	Digest state.Digest
 	// Library returns a directory for use as GOCACHE that holds the standard
 	// library compiled for env and flags, and whether it was there already. The
-	// sandbox sees it through an overlay.
+	// sandbox sees it through an overlay. Nil for other kinds than Go.
 	Library func(ctx context.Context, env, flags []string) (dir string, warm bool, err error)
 }
 
 // String names the toolchain in claims: "go1.26.0 linux/amd64".
-func (t Toolchain) String() string { return t.Version + " " + t.OS + "/" + t.Arch }
+func (t Toolchain) String() string {
+	if t.OS == "" {
+		return t.Version
+	}
+	return t.Version + " " + t.OS + "/" + t.Arch
+}
 
 // Imager packages files as an image.
 type Imager interface {
@@ -83,78 +108,167 @@ type Imager interface {
 // Phase returns phase.Cleanroom.
 func (Step) Phase() phase.Name { return phase.Cleanroom }
 
-// Key returns what the result depends on besides the state: the toolchain, the
-// isolation and limits asked for, and how the image is made.
+// Key returns what the result depends on besides the state: the toolchains, the
+// isolation and limits asked for, what is tested how, and how the image is made.
 func (s Step) Key(ctx context.Context, _ state.State) (map[string]string, error) {
-	if err := s.Package.check(); err != nil {
+	if err := s.check(); err != nil {
 		return nil, err
 	}
-	tool, err := s.Toolchain(ctx)
-	if err != nil {
+	if s.Source != nil {
+		return nil, nil // to read the directory is most of the work of looking
+	}
+	key := map[string]string{"toolchain": "none", "min-isolation": s.MinIsolation.String()}
+	tool, err := s.Toolchain(ctx, Go)
+	switch {
+	case err == nil:
+		key["toolchain"] = tool.String() + " " + string(tool.Digest)
+	case fault.KindOf(err) != fault.Unavailable:
 		return nil, err
 	}
-	image, err := json.Marshal(s.Package)
-	if err != nil {
-		return nil, err
+	if s.Fingerprint != nil {
+		if key["toolchains"], err = s.Fingerprint(ctx); err != nil {
+			return nil, err
+		}
 	}
 	l := s.limits()
-	shard := ""
+	key["limits"] = fmt.Sprintf("%d %g %d %d %d %s %d", l.Memory, l.CPUs, l.PIDs, l.Disk, l.Files, l.Wall, l.Output)
 	if s.Shard != nil {
-		shard = fmt.Sprintf("%d/%d", s.Shard.Index, s.Shard.Count)
+		key["shard"] = fmt.Sprintf("%d/%d", s.Shard.Index, s.Shard.Count)
 	}
-	return map[string]string{
-		"shard":         shard,
-		"toolchain":     tool.String() + " " + string(tool.Digest),
-		"min-isolation": s.MinIsolation.String(),
-		"limits":        fmt.Sprintf("%d %g %d %d %d %s %d", l.Memory, l.CPUs, l.PIDs, l.Disk, l.Files, l.Wall, l.Output),
-		"package":       string(image),
-	}, nil
+	tests := s.Tests
+	tests.ResultsDir = ""
+	tests.Quarantine, _ = tests.active(s.now())
+	for name, v := range map[string]any{"package": s.Package, "suites": s.Suites, "tests": tests} {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		key[name] = string(b)
+	}
+	return key, nil
 }
 
-// Run builds, tests and packages the tree of the latest generate entry. Code that
-// does not compile, a failing test and a remark of vet are a fault.Finding beside
-// a result whose outcome is Failed and which has no image.
+func (s Step) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
+
+// check refuses settings that cannot be.
+func (s Step) check() error {
+	if err := s.Package.check(); err != nil {
+		return err
+	}
+	if err := s.Tests.check(); err != nil {
+		return err
+	}
+	for _, one := range s.Suites {
+		if err := one.check(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case s.Shard == nil:
+		return nil
+	case s.Tests.selects():
+		return fault.New(fault.Usage, "choose one of the two", "a part of the tests by name and a shard of them")
+	}
+	return fault.Wrap(s.Shard.Check(), fault.Usage, "write INDEX/COUNT, for example 1/3", "part of the tests")
+}
+
+// Run builds, tests and packages the tree of the latest generate entry, or Source.
+// Code that does not compile, a failing test and a remark of vet are a fault.Finding
+// beside a result whose outcome is Failed and which has no image.
 func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ state.Result, err error) {
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
-	if err := s.Package.check(); err != nil {
+	if err := s.check(); err != nil {
 		return state.Result{}, err
 	}
-	if s.Shard != nil {
-		if err := s.Shard.Check(); err != nil {
-			return state.Result{}, fault.Wrap(err, fault.Usage, "write INDEX/COUNT, for example 1/3", "part of the tests")
-		}
-	}
-	tree, seed, err := source(in)
+	t := trial{step: s}
+	tree, err := t.findTree(ctx, in, blobs)
 	if err != nil {
 		return state.Result{}, err
 	}
 	sandbox.Collect(ctx, s.Backend, s.TempDir, s.Log)
-	tool, err := s.Toolchain(ctx)
-	if err != nil {
-		return state.Result{}, err
-	}
 	work, err := unpack(ctx, s.TempDir, blobs, tree)
 	if err != nil {
 		return state.Result{}, err
 	}
 	defer func() { err = errors.Join(err, work.remove()) }()
-	prog, err := findProgram(work.tree, s.Package, tool)
-	if err != nil {
+	t.tree, t.logs = tree.Digest, work.logs
+	if err := t.equip(ctx, work.tree); err != nil {
 		return state.Result{}, err
 	}
-	room, err := s.enter(ctx, work, tool)
-	if err != nil {
+	if t.room, err = s.enter(ctx, work); err != nil {
 		return state.Result{}, err
 	}
-	defer func() { err = errors.Join(err, room.leave(ctx)) }()
-
-	t := trial{step: s, room: room, program: prog, seed: seed, tree: tree.Digest}
-	if err := t.carryOut(ctx); err != nil {
+	defer func() { err = errors.Join(err, t.room.leave(ctx)) }()
+	if err := t.furnish(ctx); err != nil {
 		return state.Result{}, err
+	}
+	err = t.carryOut(ctx)
+	if kept := t.keepResults(); err != nil || kept != nil {
+		return state.Result{}, errors.Join(err, kept)
 	}
 	return t.result(ctx, blobs)
+}
+
+// equip finds the suites of the tree, their toolchains and the program that is built.
+func (t *trial) equip(ctx context.Context, tree *os.Root) (err error) {
+	if t.suites, err = t.step.suites(tree); err != nil {
+		return err
+	}
+	t.quarantine, t.expired = t.step.Tests.active(t.step.now())
+	for _, s := range t.suites {
+		if s.tool, err = t.step.toolchain(ctx, s); err != nil {
+			return err
+		}
+		s.results = newResults(s.kind(), "", t.log.add)
+	}
+	t.packaged = t.suites[0]
+	if t.program, err = t.packaged.runner.program(tree, t.step.Package, t.packaged.tool); err != nil {
+		return err
+	}
+	for _, s := range t.suites {
+		if s.kind() == Go && s.dir() == "." {
+			if s.results.module, err = modulePath(tree); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// toolchain returns the installation that a suite uses: an image is one, named by its
+// digest.
+func (s Step) toolchain(ctx context.Context, one *suite) (Toolchain, error) {
+	if one.Image == "" {
+		return s.Toolchain(ctx, one.kind())
+	}
+	_, digest, _ := strings.Cut(one.Image, "@")
+	return Toolchain{Version: one.Image, Digest: state.Digest(digest)}, nil
+}
+
+// commands are the names of the programs of the kinds in the PATH of an image.
+var commands = map[Kind]string{Go: "go", TypeScript: "node", JavaScript: "node", Python: "python3", Bats: "bats", Shell: "sh"}
+
+// furnish brings into the room what is made once for each machine, and starts the
+// time that the commands have.
+func (t *trial) furnish(ctx context.Context) (err error) {
+	for _, s := range t.suites {
+		if s.tool.Library == nil {
+			continue
+		}
+		t.step.progress("standard library of " + s.tool.Version + ", compiled once for each machine")
+		if s.library, s.warm, err = s.tool.Library(ctx, buildEnv(s.tool), buildFlags); err != nil {
+			return err
+		}
+	}
+	t.room.open()
+	return nil
 }
 
 func (s Step) progress(message string) {
@@ -182,21 +296,4 @@ func (s Step) limits() sandbox.Limits {
 		}
 	}
 	return l
-}
-
-// source returns the tree to build and the seed of its generation.
-func source(in state.State) (tree state.Artifact, seed uint64, err error) {
-	const hint = "run `generate` first and hand on its state"
-	link, ok := in.Last(phase.Generate)
-	if !ok {
-		return tree, 0, fault.New(fault.Usage, hint, "the state has no generate entry, so no tree to build")
-	}
-	if link.Entry.Outcome != state.Passed {
-		return tree, 0, fault.New(fault.Finding, hint, "the generate entry %s did not pass", link.Digest.Short())
-	}
-	tree, ok = link.Entry.Artifact(state.ArtifactTree)
-	if !ok || tree.MediaType != state.MediaTypeTree {
-		return tree, 0, fault.New(fault.Finding, hint, "the generate entry %s has no artifact %q of type %s", link.Digest.Short(), state.ArtifactTree, state.MediaTypeTree)
-	}
-	return tree, link.Entry.Generate.Seed, nil
 }

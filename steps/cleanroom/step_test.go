@@ -76,7 +76,7 @@ var hostToolchain = sync.OnceValues(func() (cleanroom.Toolchain, error) {
 	}
 	out, err := exec.Command(found.Go(found.Root), "env", "GOCACHE").Output()
 	return cleanroom.Toolchain{
-		Root: found.Root, Version: found.Version, OS: found.OS, Arch: found.Arch, Digest: found.Digest,
+		Root: found.Root, Program: found.Go(found.Root), Version: found.Version, OS: found.OS, Arch: found.Arch, Digest: found.Digest,
 		Library: func(context.Context, []string, []string) (string, bool, error) {
 			return strings.TrimSpace(string(out)), true, nil
 		},
@@ -101,7 +101,7 @@ func newLab(t *testing.T) *lab {
 		blobs: blobs, back: back, temp: temp,
 		step: cleanroom.Step{
 			Backend: back, Imager: oci.Client{}, TempDir: temp, Package: cleanroom.Package{Port: 8080},
-			Toolchain: func(context.Context) (cleanroom.Toolchain, error) { return hostToolchain() },
+			Toolchain: func(context.Context, cleanroom.Kind) (cleanroom.Toolchain, error) { return hostToolchain() },
 		},
 	}
 }
@@ -434,7 +434,7 @@ func TestRunRefuses(t *testing.T) {
 		"package":        {func(l *lab, s state.State) state.State { l.step.Package.Main = "../x"; return s }, fault.Usage, "main package"},
 		"weaker backend": {func(l *lab, s state.State) state.State { l.step.MinIsolation = sandbox.Full; return s }, fault.Internal, "gave isolation none where full"},
 		"no toolchain": {func(l *lab, s state.State) state.State {
-			l.step.Toolchain = func(context.Context) (cleanroom.Toolchain, error) {
+			l.step.Toolchain = func(context.Context, cleanroom.Kind) (cleanroom.Toolchain, error) {
 				return cleanroom.Toolchain{}, fault.New(fault.Unavailable, "", "no Go here")
 			}
 			return s
@@ -465,7 +465,7 @@ func TestRefusalComesFirst(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.step.Backend = refusing{l.back}
-	l.step.Toolchain = func(context.Context) (cleanroom.Toolchain, error) {
+	l.step.Toolchain = func(context.Context, cleanroom.Kind) (cleanroom.Toolchain, error) {
 		tool, err := hostToolchain()
 		tool.Library = func(context.Context, []string, []string) (string, bool, error) {
 			t.Error("the standard library was asked for")
@@ -515,7 +515,7 @@ func (c collecting) GC(context.Context) ([]string, error) { return c.removed, ni
 func TestNoLibrary(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.step.Toolchain = func(context.Context) (cleanroom.Toolchain, error) {
+	l.step.Toolchain = func(context.Context, cleanroom.Kind) (cleanroom.Toolchain, error) {
 		tool, err := hostToolchain()
 		tool.Library = func(context.Context, []string, []string) (string, bool, error) {
 			return "", false, fault.New(fault.Unavailable, "", "no library")
@@ -539,7 +539,9 @@ func TestKey(t *testing.T) {
 		"limits":    func(s *cleanroom.Step) { s.Limits.Memory = 1 << 20 },
 		"image":     func(s *cleanroom.Step) { s.Package.Port = 1 },
 		"toolchain": func(s *cleanroom.Step) {
-			s.Toolchain = func(context.Context) (cleanroom.Toolchain, error) { return cleanroom.Toolchain{Version: "go0"}, nil }
+			s.Toolchain = func(context.Context, cleanroom.Kind) (cleanroom.Toolchain, error) {
+				return cleanroom.Toolchain{Version: "go0"}, nil
+			}
 		},
 	} {
 		s := l.step

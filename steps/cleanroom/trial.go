@@ -4,20 +4,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"maps"
-	"math"
+	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
-	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
@@ -37,103 +33,100 @@ const (
 
 // trial is one tree on trial: what is done with it and what came out.
 type trial struct {
-	step    Step
-	room    *room
-	program program
-	seed    uint64
-	tree    state.Digest
+	step   Step
+	room   *room
+	suites []*suite
+	// packaged is the suite whose program is the image; program is what it builds.
+	packaged *suite
+	program  program
+	seed     uint64
+	tree     state.Digest
+	// source is the artifact of the tree if it came from a directory; nil otherwise.
+	source *state.Artifact
+	// logs is the host's directory for a log of each test.
+	logs *os.Root
 
-	log                  logBuffer
-	results              *results
-	build, vet, test     sandbox.ExitStatus
-	buildText, vetText   tail
-	testText             tail
-	built, vetted, tried bool
+	log   logBuffer
+	order []string // of the jobs, as they were started
+	// quarantine are tests that may fail, expired those that may not any more.
+	quarantine, expired []Quarantined
+	// plan is how a shard was cut; empty unless by durations.
+	plan state.Digest
 }
 
-// carryOut builds, tests and vets. Only what the sandbox could not do is an error.
+// carryOut prepares, builds, tests and checks. Only what the sandbox could not do is
+// an error.
+//
+// Services that tests need start beside the builds, in the room's environment, and
+// are waited for before the first test: see [trial.environment] for what a test then
+// is told of them.
 func (t *trial) carryOut(ctx context.Context) error {
-	t.results = newResults(t.program.module, t.log.add)
-	if err := t.buildProgram(ctx); err != nil || !t.built {
-		return err
+	for _, s := range t.suites {
+		if err := t.buildSuite(ctx, s); err != nil || !s.build.ok {
+			return err
+		}
 	}
 	if err := t.runTests(ctx); err != nil {
 		return err
 	}
-	return t.runVet(ctx)
+	for _, s := range t.suites {
+		if err := s.runner.check(ctx, t, s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (t *trial) buildProgram(ctx context.Context) (err error) {
-	t.step.progress("build " + t.program.name)
-	const name = "build"
-	out := path.Join(t.room.env.Path(name, t.room.out), t.program.name)
-	// Without build id, symbols and paths the same tree gives the same bytes.
-	args := append([]string{"build"}, buildFlags...)
-	args = append(args, "-ldflags=-s -w -buildid=", "-o", out, "./"+t.program.dir)
-	t.build, err = t.run(ctx, name, nil, &t.buildText, []sandbox.Mount{t.room.out}, args)
-	t.built = t.build.OK()
-	return err
-}
-
-func (t *trial) runTests(ctx context.Context) (err error) {
-	t.step.progress("test " + t.program.module)
-	packages, err := t.packages(ctx)
-	if err != nil || len(packages) == 0 {
-		t.tried = err == nil // a shard may have no package at all
+// buildSuite builds; what needs no build is built.
+func (t *trial) buildSuite(ctx context.Context, s *suite) error {
+	if err := s.runner.build(ctx, t, s); err != nil {
 		return err
 	}
-	// The go command ends a hanging test before the wall limit does, because it
-	// can say where the test hangs. The rest of the time is for compiling.
-	deadline := max((t.room.left() / 4 * 3).Round(time.Millisecond), time.Millisecond)
-	args := append([]string{"test"}, buildFlags...)
-	t.results.within = t.room.within("test")
-	args = append(args, "-json", "-vet=off", "-count=1", "-shuffle="+shuffle(t.seed), "-timeout="+deadline.String())
-	args = append(args, packages...)
-	t.test, err = t.run(ctx, "test", t.results, &t.testText, nil, args)
-	t.results.finish()
-	t.tried = t.test.OK()
-	return err
+	s.build.ok = s.build.ok || !s.build.ran
+	return nil
 }
 
-func (t *trial) runVet(ctx context.Context) (err error) {
-	t.step.progress("vet " + t.program.module)
-	t.vet, err = t.run(ctx, "vet", nil, &t.vetText, nil, append(append([]string{"vet"}, buildFlags...), "./..."))
-	t.vetted = t.vet.OK()
-	return err
+// stage runs a command with its output in the log. Standard output goes to c.stdout
+// if that is not nil; what is for people also goes to the stage's text.
+func (t *trial) stage(ctx context.Context, st *stage, c command) (err error) {
+	st.ran, st.command = true, c.title
+	t.log.add("$ " + commandLine(c) + "\n")
+	people := &textWriter{log: &t.log, tail: &st.text, within: t.room.within(c.name)}
+	c.stderr = people
+	if c.stdout == nil {
+		c.stdout = people
+	}
+	if st.status, err = t.room.run(ctx, c); err != nil {
+		return err
+	}
+	t.log.add("# " + st.status.String() + "\n\n")
+	t.step.Log.DebugContext(ctx, "command ended", "command", c.title, "status", st.status.String(), "wall", st.status.Wall)
+	st.ok = st.status.OK()
+	return nil
 }
 
-// shuffle returns the seed as the go command takes it, a number that is not negative.
-func shuffle(seed uint64) string { return strconv.FormatUint(seed&math.MaxInt64, 10) }
-
-// run runs the go command with its output in the log. Standard output goes to
-// stdout if that is not nil; what is for people also goes to text.
-func (t *trial) run(ctx context.Context, name string, stdout io.Writer, text *tail, mounts []sandbox.Mount, args []string) (sandbox.ExitStatus, error) {
-	t.log.add("$ go " + strings.Join(args, " ") + "\n")
-	people := &textWriter{log: &t.log, tail: text, within: t.room.within(name)}
-	if stdout == nil {
-		stdout = people
-	}
-	status, err := t.room.goCommand(ctx, name, stdout, people, mounts, args...)
-	if err == nil {
-		t.log.add("# " + status.String() + "\n\n")
-		t.step.Log.DebugContext(ctx, "command ended", "command", "go "+args[0], "status", status.String(), "wall", status.Wall)
-	}
-	return status, err
+// commandLine writes a command as the log has it: a program by its name alone.
+func commandLine(c command) string {
+	return strings.Join(append([]string{path.Base(c.argv[0])}, c.argv[1:]...), " ")
 }
 
 // result packages the program if all went well and returns what is claimed.
 func (t *trial) result(ctx context.Context, blobs state.Blobs) (state.Result, error) {
 	res := state.Result{
 		Entry: state.Entry{
-			Phase: phase.Cleanroom, Outcome: state.Failed, Checks: t.results.checks(),
-			Cleanroom: &state.Cleanroom{Tree: t.tree, Toolchain: t.room.tool.String()},
+			Phase: phase.Cleanroom, Outcome: state.Failed, Checks: t.checks(),
+			Cleanroom: &state.Cleanroom{Tree: t.tree, Toolchain: t.toolchains()},
 		},
 		Evidence: state.Evidence{Backend: t.step.Backend.Name(), Facts: t.facts(), Findings: t.findings()},
 	}
 	var verdict error
-	if failures := gating(res.Evidence.Findings); len(failures) > 0 {
+	switch failures := gating(res.Evidence.Findings); {
+	case len(failures) > 0:
 		verdict = t.verdict(failures)
-	} else {
+	case t.step.Tests.selects():
+		// What some tests say is no reason for an image.
+		res.Entry.Outcome = state.Passed
+	default:
 		artifacts, err := t.pack(ctx, blobs)
 		if err != nil {
 			return state.Result{}, err
@@ -145,7 +138,8 @@ func (t *trial) result(ctx context.Context, blobs state.Blobs) (state.Result, er
 		}
 		res.Entry.Cleanroom.Image = image.Digest
 	}
-	t.step.markShard(&res.Entry)
+	t.markShard(&res.Entry)
+	t.markSelection(&res.Entry)
 	res.Evidence.Summary = t.summary()
 	var err error
 	if res.Evidence.Artifacts, err = t.reports(ctx, blobs); err != nil {
@@ -154,26 +148,12 @@ func (t *trial) result(ctx context.Context, blobs state.Blobs) (state.Result, er
 	return res, verdict
 }
 
-// pack makes an image that holds the program, and nothing else.
-func (t *trial) pack(ctx context.Context, blobs state.Blobs) ([]state.Artifact, error) {
-	t.step.progress("package " + t.program.name)
-	files, err := onlyFile(t.room.outRoot, t.program.name)
-	if err != nil {
-		return nil, err
-	}
-	artifacts, err := t.step.Imager.Build(ctx, blobs, files, t.step.Package.config(t.program, t.room.tool))
-	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "", "package "+t.program.name)
-	}
-	return artifacts, nil
-}
-
 func (t *trial) reports(ctx context.Context, blobs state.Blobs) ([]state.Artifact, error) {
-	asJSON, err := t.results.json(t.seed)
+	asJSON, err := t.json()
 	if err != nil {
 		return nil, err
 	}
-	asXML, err := t.results.junit()
+	asXML, err := t.junit()
 	if err != nil {
 		return nil, err
 	}
@@ -196,46 +176,132 @@ func (t *trial) reports(ctx context.Context, blobs state.Blobs) ([]state.Artifac
 }
 
 func (t *trial) summary() string {
-	passed, total := t.results.count(state.Passed)
-	failed, _ := t.results.count(state.Failed)
-	skipped := total - passed - failed
+	passed, total := t.count(state.Passed)
+	failed, _ := t.count(state.Failed)
+	waived, _ := t.count(state.Waived)
+	skipped := total - passed - failed - waived
 	switch {
-	case !t.built:
+	case !t.all(func(s *suite) bool { return s.build.ok }):
 		return "does not build"
 	case failed > 0:
 		return fmt.Sprintf("%d of %d tests failed", failed, total)
-	case !t.tried || t.results.incomplete() != "":
+	case !t.all(func(s *suite) bool { return s.test.ok && s.results.incomplete() == "" }):
 		return "test run failed"
-	case !t.vetted:
+	case !t.all(func(s *suite) bool { return s.vet.ok || !s.vet.ran }):
 		return "go vet has remarks"
-	case skipped > 0:
-		return fmt.Sprintf("%d of %d tests passed, %d skipped", passed, total, skipped)
-	default:
-		return fmt.Sprintf("%d of %d tests passed", passed, total)
 	}
+	text := fmt.Sprintf("%d of %d tests passed", passed, total)
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{skipped, "skipped"}, {waived, "in quarantine"}, {t.flaky(), "flaky"}} {
+		if part.n > 0 {
+			text += fmt.Sprintf(", %d %s", part.n, part.what)
+		}
+	}
+	return text
+}
+
+func (t *trial) all(holds func(*suite) bool) bool {
+	return !slices.ContainsFunc(t.suites, func(s *suite) bool { return !holds(s) })
+}
+
+// count returns how many tests there are and how many of them have the outcome.
+func (t *trial) count(o state.Outcome) (n, total int) {
+	for _, s := range t.suites {
+		ofSuite, all := s.results.count(o)
+		n, total = n+ofSuite, total+all
+	}
+	return n, total
+}
+
+// flaky returns how many tests passed after they had failed.
+func (t *trial) flaky() (n int) {
+	for _, s := range t.suites {
+		for _, test := range s.results.tests {
+			if test.flaky {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// checks returns the tests of all suites by name.
+func (t *trial) checks() []state.Check {
+	var checks []state.Check
+	seen := map[string]bool{}
+	for _, s := range t.suites {
+		for _, c := range s.results.checks() {
+			if seen[c.Name] { // two suites test one file
+				c.Name += " (" + s.name + ")"
+			}
+			seen[c.Name] = true
+			checks = append(checks, c)
+		}
+	}
+	return checks
+}
+
+// toolchains names the toolchains for the claim, each once.
+func (t *trial) toolchains() string {
+	var names []string
+	for _, s := range t.suites {
+		names = append(names, s.tool.String())
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
 }
 
 func (t *trial) facts() map[string]string {
 	facts := t.room.facts()
-	for name, status := range map[string]sandbox.ExitStatus{"build": t.build, "vet": t.vet, "test": t.test} {
-		facts[name+".seconds"] = seconds(status.Wall.Seconds())
-		facts[name+".cpu-seconds"] = seconds(status.CPU.Seconds())
-		facts[name+".status"] = status.String()
-		if status.PeakMemory > 0 {
-			facts[name+".peak-memory-bytes"] = strconv.FormatInt(status.PeakMemory, 10)
-		}
-	}
-	if !t.built { // then nothing else ran
-		maps.DeleteFunc(facts, func(name, _ string) bool { return strings.HasPrefix(name, "vet.") || strings.HasPrefix(name, "test.") })
+	for _, s := range t.suites {
+		s.facts(facts)
 	}
 	facts["test.seed"] = shuffle(t.seed)
-	for i, id := range t.results.ids() {
-		if i == maxDurations {
-			break
+	n := 0
+	for _, s := range t.suites {
+		for _, id := range s.results.ids() {
+			if n++; n > maxDurations {
+				return facts
+			}
+			facts["test."+s.results.name(id)+".seconds"] = seconds(s.results.tests[id].seconds)
 		}
-		facts["test."+t.results.name(id)+".seconds"] = seconds(t.results.tests[id].seconds)
 	}
 	return facts
+}
+
+// facts adds what is known of the suite. With several suites each has its name
+// before its own.
+func (s *suite) facts(facts map[string]string) {
+	for name, st := range map[string]*stage{"build": &s.build, "vet": &s.vet, "test": &s.test} {
+		if !st.ran {
+			continue
+		}
+		name = s.prefix + name
+		facts[name+".seconds"] = seconds(st.status.Wall.Seconds())
+		facts[name+".cpu-seconds"] = seconds(st.status.CPU.Seconds())
+		facts[name+".status"] = st.status.String()
+		if st.status.PeakMemory > 0 {
+			facts[name+".peak-memory-bytes"] = strconv.FormatInt(st.status.PeakMemory, 10)
+		}
+	}
+	facts["tool."+string(s.kind())] = s.tool.Version
+	facts[s.prefix+"toolchain.digest"] = string(s.tool.Digest)
+	if s.library != "" {
+		facts["cache.std"] = temperature(s.warm)
+	}
+	if s.deps != nil {
+		facts[s.prefix+"dependencies.key"] = string(s.deps.key)
+		facts[s.prefix+"dependencies.cache"] = temperature(s.deps.warm)
+	}
+}
+
+func temperature(warm bool) string {
+	if warm {
+		return "warm"
+	}
+	return "cold"
 }
 
 // verdict is the error that goes with a failed result.
@@ -281,9 +347,10 @@ func indent(text string) string {
 	return "    " + strings.Join(all[from:min(len(all), from+lines)], "\n    ")
 }
 
-// logBuffer keeps the first maxLog bytes of the log. It may be used by several
-// goroutines.
+// logBuffer keeps the first bytes of a log, [maxLog] or most if that is set. It may be
+// used by several goroutines.
 type logBuffer struct {
+	most int
 	mu   sync.Mutex
 	kept bytes.Buffer
 	left int64
@@ -292,7 +359,11 @@ type logBuffer struct {
 func (l *logBuffer) add(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	room := maxLog - l.kept.Len()
+	most := maxLog
+	if l.most > 0 {
+		most = l.most
+	}
+	room := most - l.kept.Len()
 	kept := text[:min(len(text), room)]
 	l.kept.WriteString(kept)
 	l.left += int64(len(text) - len(kept))

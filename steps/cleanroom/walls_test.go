@@ -107,7 +107,7 @@ func newWalledLab(t *testing.T, level sandbox.Level) *lab {
 	}
 	l := newLab(t)
 	l.step.Backend = back
-	l.step.Toolchain = func(context.Context) (cleanroom.Toolchain, error) { return sealedToolchain() }
+	l.step.Toolchain = func(context.Context, cleanroom.Kind) (cleanroom.Toolchain, error) { return sealedToolchain() }
 	return l
 }
 

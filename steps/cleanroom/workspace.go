@@ -19,6 +19,8 @@ type workspace struct {
 	tree *os.Root
 	// out is where the sandbox may write the program, below dir.
 	out *os.Root
+	// logs holds a log of each test, below dir; the sandbox does not see it.
+	logs *os.Root
 }
 
 func unpack(ctx context.Context, temp string, blobs state.Blobs, tree state.Artifact) (_ *workspace, err error) {
@@ -38,6 +40,9 @@ func unpack(ctx context.Context, temp string, blobs state.Blobs, tree state.Arti
 		return nil, err
 	}
 	if w.out, err = makeRoot(filepath.Join(dir, "out"), 0o777); err != nil {
+		return nil, err
+	}
+	if w.logs, err = makeRoot(filepath.Join(dir, "logs"), 0o700); err != nil {
 		return nil, err
 	}
 	r, err := blobs.Open(ctx, tree)
@@ -63,7 +68,7 @@ func makeRoot(path string, mode os.FileMode) (*os.Root, error) {
 
 func (w *workspace) remove() error {
 	var errs []error
-	for _, root := range []*os.Root{w.tree, w.out} {
+	for _, root := range []*os.Root{w.tree, w.out, w.logs} {
 		if root != nil {
 			errs = append(errs, root.Close())
 		}

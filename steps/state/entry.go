@@ -145,6 +145,9 @@ type Cleanroom struct {
 	// Shard is set if a part of the tests ran. Such an entry has no image by itself:
 	// the shards of a set are merged into the entry that a run of all tests makes.
 	Shard *Shard `json:"shard,omitempty"`
+	// Selected are the patterns of the tests that ran, sorted, if not all did. Such an
+	// entry has no image.
+	Selected []string `json:"selected,omitempty"`
 }
 
 // Shard says which part of the tests ran.
@@ -155,6 +158,9 @@ type Shard struct {
 	// Image is the digest of the image that this shard made, whose artifacts have
 	// [ShardPrefix] before their names; empty if tests failed.
 	Image Digest `json:"image,omitempty"`
+	// Plan is the digest of the units and durations by which the tests were cut into
+	// shards; empty if only their order counted. Shards of one set have one plan.
+	Plan Digest `json:"plan,omitempty"`
 }
 
 // ShardPrefix stands before the names of artifacts that a single shard made, where

@@ -162,12 +162,21 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 	}
 	return &cleanroom.Step{
 		Backend: Backend(a, cache), MinIsolation: level, Limits: o.limits(project),
-		Toolchain: findToolchain(cache), Imager: oci.Client{},
+		Toolchain: findToolchain(cache), Fingerprint: func(context.Context) (string, error) { return toolchain.Fingerprint(), nil },
+		Imager: oci.Client{}, Suites: suites(project),
 		Package: cleanroom.Package{
 			Name: project.Name, Port: port, User: project.Cleanroom.Package.User, Labels: project.Cleanroom.Package.Labels,
 		},
 		Log: a.Log, Progress: a.ProgressOf(phase.Cleanroom),
 	}, nil
+}
+
+// suites returns what is tested: the runner of the project, or what the tree has.
+func suites(project *config.Project) []cleanroom.Suite {
+	if project.Cleanroom.Runner == "" {
+		return nil
+	}
+	return []cleanroom.Suite{{Runner: cleanroom.Kind(project.Cleanroom.Runner)}}
 }
 
 // Backend returns the clean room of this machine.
@@ -186,14 +195,19 @@ func Images(a *app.App, project *config.Project, cache, environment string) *roo
 	})
 }
 
-func findToolchain(cache string) func(context.Context) (cleanroom.Toolchain, error) {
-	return func(ctx context.Context) (cleanroom.Toolchain, error) {
+// findToolchain returns what finds the host's installations.
+func findToolchain(cache string) func(context.Context, cleanroom.Kind) (cleanroom.Toolchain, error) {
+	return func(ctx context.Context, kind cleanroom.Kind) (cleanroom.Toolchain, error) {
+		if kind != cleanroom.Go {
+			t, err := toolchain.FindLanguage(ctx, string(kind))
+			return cleanroom.Toolchain{Root: t.Root, Program: t.Program, Version: t.Version, OS: t.OS, Arch: t.Arch, Digest: t.Digest}, err
+		}
 		t, err := toolchain.Find(ctx)
 		if err != nil {
 			return cleanroom.Toolchain{}, err
 		}
 		return cleanroom.Toolchain{
-			Root: t.Root, Version: t.Version, OS: t.OS, Arch: t.Arch, Digest: t.Digest,
+			Root: t.Root, Program: t.Go(t.Root), Version: t.Version, OS: t.OS, Arch: t.Arch, Digest: t.Digest,
 			Library: func(ctx context.Context, env, flags []string) (string, bool, error) {
 				return t.Library(ctx, filepath.Join(cache, "go"), env, flags)
 			},

@@ -1,8 +1,9 @@
-// Package toolchain finds the Go installation of the host and keeps its standard
-// library compiled, so that a clean room that starts empty still builds fast.
+// Package toolchain finds the installations of languages on the host, and keeps the
+// standard library of Go compiled, so that a clean room that starts empty still builds
+// fast.
 //
-// It runs the host's own go command on the standard library alone, never on code
-// that is to be tested, and never downloads a toolchain.
+// It asks the host's own programs what they are, and runs its go command on the standard
+// library alone: never on code that is to be tested. It never downloads a toolchain.
 package toolchain
 
 import (
@@ -23,11 +24,15 @@ import (
 
 const hintInstall = "install Go from https://go.dev/dl and put its bin directory in PATH"
 
-// Toolchain is a Go installation.
+// Toolchain is an installation of Go or another language.
 type Toolchain struct {
-	// Root is its GOROOT, an absolute path without symbolic links.
+	// Root is its GOROOT, or the prefix of the installation: an absolute path without
+	// symbolic links.
 	Root string
-	// Version is as `go env GOVERSION` has it, "go1.26.0".
+	// Program is its main program, below Root; empty for Go, see [Toolchain.Go].
+	Program string
+	// Version is as `go env GOVERSION` has it, "go1.26.0", or the name of the language
+	// with its version, "python 3.12.1".
 	Version string
 	// OS and Arch are what it builds for unless told otherwise.
 	OS, Arch string

@@ -1,0 +1,86 @@
+package cleanroom
+
+import (
+	_ "embed"
+	"encoding/json"
+	"net/url"
+	"os"
+	"path"
+	"regexp"
+	"strings"
+)
+
+//go:embed reporters/node.mjs
+var nodeReporter string
+
+// node runs test files with the test runner of Node.js.
+type node struct {
+	interpreted
+	typescript bool
+}
+
+func (n node) job(t *trial, s *suite, r *results, name string, units []string, _ []testID) job {
+	file, _ := within(s.dir(), units[0])
+	c := t.hostCommand(s, name)
+	program, _ := t.room.program(name, s)
+	c.argv = []string{program}
+	if n.typescript {
+		c.argv = append(c.argv, stripTypes(s.tool.Version)...)
+	}
+	// The reporter is a module of its own URL: no file of ours is in the sandbox.
+	c.argv = append(c.argv, "--test", "--test-reporter=data:text/javascript,"+url.PathEscape(nodeReporter), file)
+	c.title = "node --test"
+	return job{command: c, read: &records{results: r, unit: units[0], within: t.room.within(name)}}
+}
+
+// stripTypes returns the options with which a version of Node.js runs TypeScript:
+// since 22.18 and 23.6 it needs none, since 22.6 one (https://nodejs.org/api/typescript.html).
+// An older one takes the package tsx from the dependencies.
+func stripTypes(version string) []string {
+	m := nodeVersion.FindStringSubmatch(version)
+	if m == nil {
+		return nil
+	}
+	switch major, minor := number(m[1]), number(m[2]); {
+	case major > 23 || major == 23 && minor >= 6 || major == 22 && minor >= 18:
+		return nil
+	case major == 23 || major == 22 && minor >= 6:
+		return []string{"--experimental-strip-types"}
+	default:
+		return []string{"--import", "tsx"}
+	}
+}
+
+var nodeVersion = regexp.MustCompile(`v(\d{1,4})\.(\d{1,4})\.`)
+
+// number returns the value of a few digits.
+func number(digits string) (n int) {
+	for _, d := range digits {
+		n = n*10 + int(d-'0')
+	}
+	return n
+}
+
+func (node) reproduce(_ *trial, s *suite, id testID) string {
+	file, _ := within(s.dir(), id.unit)
+	return "node --test " + path.Join(s.dir(), file)
+}
+
+// foreignTests reports that package.json tests with something else than the test
+// runner of Node.js.
+func foreignTests(tree *os.Root) bool {
+	b, err := readFile(tree, "package.json")
+	if err != nil {
+		return false
+	}
+	var manifest struct {
+		Scripts struct {
+			Test string `json:"test"`
+		} `json:"scripts"`
+	}
+	if json.Unmarshal(b, &manifest) != nil {
+		return false // npm says it better
+	}
+	script := manifest.Scripts.Test
+	return script != "" && !strings.Contains(script, "--test") && !strings.Contains(script, "no test specified")
+}
