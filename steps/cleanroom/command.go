@@ -10,6 +10,9 @@ import (
 // custom runs the command of a suite: once, or for each of its files.
 type custom struct{ interpreted }
 
+// prepare fetches as the runner of the kind does.
+func (custom) prepare(t *trial, s *suite) (*recipe, error) { return runners[s.kind()].prepare(t, s) }
+
 // filePlace stands for the test file in the command of a suite.
 const filePlace = "{file}"
 
@@ -43,16 +46,20 @@ func (custom) units(_ context.Context, _ *trial, s *suite) ([]string, error) {
 // hostCommand returns a command without arguments that finds the suite's program, its
 // dependencies and those of the host.
 func (t *trial) hostCommand(s *suite, name string) command {
+	return t.hostCommandIn(t.room, s, name)
+}
+
+func (t *trial) hostCommandIn(r *room, s *suite, name string) command {
 	c := command{name: name, dir: s.dir(), image: s.Image}
 	var search []string
-	program, mounts := t.room.program(name, s)
+	program, mounts := r.program(name, s)
 	c.mounts = mounts
 	if len(mounts) > 0 {
 		search = append(search, path.Dir(program))
 	}
 	if s.deps != nil {
 		c.mounts = append(c.mounts, s.deps.mount)
-		search = append(search, path.Join(t.room.at(name, s.deps.mount), "bin"), path.Join(t.room.at(name, s.deps.mount), "node_modules", ".bin"))
+		search = append(search, path.Join(r.at(name, s.deps.mount), "bin"), path.Join(r.at(name, s.deps.mount), "node_modules", ".bin"))
 	}
 	if s.Image == "" {
 		search = append(search, "/usr/local/bin", "/usr/bin", "/bin")

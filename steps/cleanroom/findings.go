@@ -23,6 +23,8 @@ const (
 	// fail. Neither gates.
 	RuleFlaky      = "flaky"
 	RuleQuarantine = "quarantine"
+	// RuleEgress is a host that was asked for and is not in the allow-list.
+	RuleEgress = "egress"
 )
 
 // maxFindings bounds the findings of one run; the report has every test.
@@ -67,7 +69,7 @@ func (t *trial) notes() []finding.Finding {
 			}
 		}
 	}
-	return append(found, t.quarantineFindings()...)
+	return append(append(found, t.quarantineFindings()...), t.refusalFindings()...)
 }
 
 func (t *trial) buildFinding(s *suite) finding.Finding {

@@ -38,7 +38,10 @@ func (golang) whole() bool { return true }
 
 // goCommand returns the go command with args in the directory of the suite.
 func (t *trial) goCommand(s *suite, name string, args ...string) command {
-	r := t.room
+	return t.goCommandIn(t.room, s, name, args...)
+}
+
+func (t *trial) goCommandIn(r *room, s *suite, name string, args ...string) command {
 	at := func(m sandbox.Mount) string { return r.at(name, m) }
 	program, mounts := r.program(name, s)
 	cache := s.cacheMount()
@@ -67,6 +70,22 @@ func (s *suite) cacheMount() sandbox.Mount {
 	return sandbox.Mount{Kind: sandbox.Overlay, Source: s.library, Target: "/gocache"}
 }
 
+// prepare fetches the modules of go.sum, unless they are vendored.
+func (golang) prepare(t *trial, s *suite) (*recipe, error) {
+	if !t.has(s, "go.mod", "go.sum") || t.has(s, "vendor/modules.txt") {
+		return nil, nil
+	}
+	download := func(r *room, name string, deps sandbox.Mount) command {
+		c := t.goCommandIn(r, s, name, "mod", "download")
+		c.mounts = append(c.mounts, deps)
+		// go.sum has the sums of all that is fetched: nobody else need be asked. The
+		// directories of the cache must be removable.
+		c.env = append(c.env, "GOPROXY="+t.step.Prepare.GoProxy, "GOFLAGS=-modcacherw", "GOMODCACHE="+r.at(name, deps))
+		return c
+	}
+	return &recipe{lock: t.locked(s, "go.mod", "go.sum"), commands: []func(*room, string, sandbox.Mount) command{download}}, nil
+}
+
 func (golang) program(tree *os.Root, pack Package, tool Toolchain) (program, error) {
 	return findProgram(tree, pack, tool)
 }
@@ -74,7 +93,7 @@ func (golang) program(tree *os.Root, pack Package, tool Toolchain) (program, err
 func (golang) build(ctx context.Context, t *trial, s *suite) error {
 	name := s.container("build")
 	args := append([]string{"build"}, buildFlags...)
-	if t.packaged == s {
+	if s.packs = t.packaged == s; s.packs {
 		t.step.progress("build " + t.program.name)
 		// Without build id, symbols and paths the same tree gives the same bytes.
 		args = append(args, "-ldflags=-s -w -buildid=", "-o", path.Join(t.room.at(name, t.room.out), t.program.name), "./"+t.program.dir)

@@ -19,17 +19,17 @@ func onlyFile(dir *os.Root, name string) (fs.FS, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fault.New(fault.Finding, "", "the build left a %s in place of the program", info.Mode().Type())
 	}
-	return executable{dir: dir, info: programInfo{info}}, nil
+	return soleFile{dir: dir, info: programInfo{info}}, nil
 }
 
-// executable is a file system of one file.
-type executable struct {
+// soleFile is a file system of one file.
+type soleFile struct {
 	dir  *os.Root
 	info programInfo
 }
 
 // Open opens the file. The root is there to be walked with ReadDir.
-func (e executable) Open(name string) (fs.File, error) {
+func (e soleFile) Open(name string) (fs.File, error) {
 	if name != e.info.Name() {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
@@ -41,7 +41,7 @@ func (e executable) Open(name string) (fs.File, error) {
 }
 
 // ReadDir returns the one entry of the root.
-func (e executable) ReadDir(name string) ([]fs.DirEntry, error) {
+func (e soleFile) ReadDir(name string) ([]fs.DirEntry, error) {
 	if name != "." {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
 	}
@@ -49,7 +49,7 @@ func (e executable) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 // Stat describes the root or the file.
-func (e executable) Stat(name string) (fs.FileInfo, error) {
+func (e soleFile) Stat(name string) (fs.FileInfo, error) {
 	switch name {
 	case ".":
 		return e.dir.Stat(".")

@@ -8,6 +8,9 @@ import (
 	"path"
 	"regexp"
 	"strings"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
 //go:embed reporters/node.mjs
@@ -17,6 +20,48 @@ var nodeReporter string
 type node struct {
 	interpreted
 	typescript bool
+}
+
+// prepare fetches what the lock file of npm names. Scripts of packages do not run:
+// they would be the first code from outside to do so, and with a way out.
+func (node) prepare(t *trial, s *suite) (*recipe, error) {
+	lock := t.locked(s, "package.json", "package-lock.json")
+	if len(lock) == 0 || !t.has(s, "package.json") || t.isDir(path.Join(s.dir(), "node_modules")) {
+		return nil, nil
+	}
+	if len(lock) == 1 {
+		if !needsPackages(t.work.tree, lock[0]) {
+			return nil, nil
+		}
+		return nil, fault.New(fault.Finding, "run `npm install --package-lock-only` and keep package-lock.json in the tree", "%s names dependencies, and no package-lock.json says which", lock[0])
+	}
+	install := func(r *room, name string, deps sandbox.Mount) command {
+		c := t.hostCommandIn(r, s, name)
+		at := r.at(name, deps)
+		c.argv, c.title, c.cwd = []string{"npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"}, "npm ci", at
+		c.mounts = append(c.mounts, deps)
+		c.env = append(c.env, "npm_config_registry="+t.step.Prepare.NPMRegistry, "npm_config_cache="+path.Join(r.at(name, r.temp), "npm"), "npm_config_noproxy=")
+		return c
+	}
+	return &recipe{lock: lock, beside: true, link: "node_modules", commands: []func(*room, string, sandbox.Mount) command{install}}, nil
+}
+
+// needsPackages reports that a package.json names dependencies.
+func needsPackages(tree *os.Root, name string) bool {
+	b, err := readFile(tree, name)
+	if err != nil {
+		return false
+	}
+	var manifest struct {
+		Dependencies    map[string]any `json:"dependencies"`
+		DevDependencies map[string]any `json:"devDependencies"`
+	}
+	return json.Unmarshal(b, &manifest) == nil && len(manifest.Dependencies)+len(manifest.DevDependencies) > 0
+}
+
+func (t *trial) isDir(name string) bool {
+	info, err := t.work.tree.Stat(name)
+	return err == nil && info.IsDir()
 }
 
 func (n node) job(t *trial, s *suite, r *results, name string, units []string, _ []testID) job {

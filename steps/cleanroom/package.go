@@ -53,7 +53,7 @@ func (p Package) check() error {
 // imageConfig returns the configuration of the image.
 func (t *trial) imageConfig() state.ImageConfig {
 	cfg := t.step.Package.config(t.program, t.packaged.tool)
-	if !t.packaged.build.ran { // how a tree is started only its owner knows
+	if !t.packaged.packs { // how a tree is started only its owner knows
 		cfg.Entrypoint, cfg.WorkingDir = nil, "/"+treeName
 	}
 	return cfg
@@ -82,8 +82,11 @@ func (p Package) config(prog program, tool Toolchain) state.ImageConfig {
 // the program lies in the room's out directory, the tree in its tree, the prepared
 // dependencies in suite.deps.
 func (t *trial) output() (fs.FS, error) {
-	if t.packaged.build.ran {
+	if t.packaged.packs {
 		return onlyFile(t.room.outRoot, t.program.name)
+	}
+	if err := t.removeLinks(); err != nil {
+		return nil, err
 	}
 	return below{treeName, t.room.treeRoot.FS()}, nil
 }

@@ -1,6 +1,7 @@
 package cleanroom
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,21 +45,35 @@ type room struct {
 // enter makes the environment in which everything of the tree runs. That comes
 // first: a machine that refuses it says so at once, and not after the minute that
 // compiling the standard library may take.
-func (s Step) enter(ctx context.Context, work *workspace) (*room, error) {
-	env, err := s.Backend.Create(ctx, sandbox.EnvironmentSpec{Name: work.name, MinIsolation: s.MinIsolation, Limits: s.limits()})
+func (t *trial) enter(ctx context.Context) error {
+	env, err := t.step.Backend.Create(ctx, sandbox.EnvironmentSpec{Name: t.work.name, MinIsolation: t.step.MinIsolation, Limits: t.step.limits()})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &room{env: env, treeRoot: work.tree, outRoot: work.out, limits: s.limits()}
+	t.room = t.newRoom(env)
+	if err := t.step.checkLevel(env); err != nil {
+		return errors.Join(err, t.room.leave(ctx))
+	}
+	return nil
+}
+
+// checkLevel refuses an environment that is weaker than what was asked for: a back end
+// that breaks its contract must not decide over the host.
+func (s Step) checkLevel(env sandbox.Environment) error {
 	if got := env.Effective().Level; got < s.MinIsolation {
-		// A back end that breaks its contract must not decide over the host.
-		err := fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), got, s.MinIsolation)
-		return nil, errors.Join(err, r.leave(ctx))
+		return fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), got, s.MinIsolation)
 	}
-	r.tree = sandbox.Mount{Kind: sandbox.ReadOnly, Source: work.tree.Name(), Target: "/src"}
-	r.out = sandbox.Mount{Kind: sandbox.ReadWrite, Source: work.out.Name(), Target: "/out"}
-	r.temp = sandbox.Mount{Kind: sandbox.Scratch, Target: "/work"}
-	return r, nil
+	return nil
+}
+
+// newRoom says what is mounted in an environment.
+func (t *trial) newRoom(env sandbox.Environment) *room {
+	return &room{
+		env: env, treeRoot: t.work.tree, outRoot: t.work.out, limits: t.step.limits(),
+		tree: sandbox.Mount{Kind: sandbox.ReadOnly, Source: t.work.tree.Name(), Target: "/src"},
+		out:  sandbox.Mount{Kind: sandbox.ReadWrite, Source: t.work.out.Name(), Target: "/out"},
+		temp: sandbox.Mount{Kind: sandbox.Scratch, Target: "/work"},
+	}
 }
 
 // open starts the time that all commands together have.
@@ -83,9 +98,9 @@ type command struct {
 	argv        []string
 	// env comes after steady; HOME and TMPDIR are scratch space.
 	env []string
-	// dir is below the root of the tree.
-	dir    string
-	mounts []sandbox.Mount
+	// dir is below the root of the tree; cwd, if set, is where else it runs.
+	dir, cwd string
+	mounts   []sandbox.Mount
 	// image is used in place of the host's files; empty for none.
 	image string
 	// wall bounds the time; zero means what is left.
@@ -107,7 +122,7 @@ func (r *room) run(ctx context.Context, c command) (exitStatus, error) {
 	env := append(append([]string{}, steady...), "HOME="+temp, "TMPDIR="+temp)
 	container, err := r.env.Start(ctx, sandbox.ContainerSpec{
 		Name: c.name, Argv: c.argv, Env: append(env, c.env...), Image: c.image,
-		Dir:    path.Join(r.at(c.name, r.tree), c.dir),
+		Dir:    cmp.Or(c.cwd, path.Join(r.at(c.name, r.tree), c.dir)),
 		Mounts: append([]sandbox.Mount{r.tree, r.temp}, c.mounts...),
 		Stdout: c.stdout, Stderr: c.stderr, Limits: limits,
 	})

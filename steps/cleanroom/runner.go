@@ -51,16 +51,20 @@ type reader interface {
 
 // runners has the runner of every kind.
 var runners = map[Kind]runner{
-	Go: golang{}, Python: python{}, JavaScript: node{}, TypeScript: node{typescript: true}, Bats: bats{}, Shell: shell{},
+	Go: golang{}, Rust: cargo{}, Python: python{}, JavaScript: node{}, TypeScript: node{typescript: true}, Bats: bats{}, Shell: shell{},
 }
 
 // recipe says how dependencies are fetched.
 type recipe struct {
 	// lock are the names of the files, below the root of the tree, that decide what is
-	// fetched.
-	lock []string
-	// command fetches into deps, as the container called name sees it.
-	command func(name string, deps sandbox.Mount) command
+	// fetched. If beside is set, they are copied to where it goes.
+	lock   []string
+	beside bool
+	// commands fetch into deps, one after the other, in a room whose way out is a proxy.
+	commands []func(r *room, name string, deps sandbox.Mount) command
+	// link is what of the dependencies is linked to from the suite's directory, where
+	// the language looks there; empty for none.
+	link string
 }
 
 // dependencies are what a recipe gave.
@@ -70,6 +74,8 @@ type dependencies struct {
 	// key names them: the digest of the lock files and of what fetched them.
 	key  state.Digest
 	warm bool
+	// link is a path of the tree that leads to target below the mount; empty for none.
+	link, target string
 }
 
 // interpreted is embedded by runners of languages that are not compiled and have

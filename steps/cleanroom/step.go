@@ -55,6 +55,8 @@ type Step struct {
 	// Suites are what is tested; none means what the tree has files of.
 	Suites []Suite
 	Tests  Tests
+	// Prepare says how the dependencies of the tree are fetched.
+	Prepare Prepare
 	// Source, if set, is a directory to build in place of the tree of a state: the
 	// first entry of a chain then names its digest.
 	Source *Source
@@ -81,6 +83,8 @@ type Toolchain struct {
 	// Version is what claims say: "go1.26.0", "node v22.1.0", "python 3.12.1".
 	Version  string
 	OS, Arch string
+	// Target is the platform as a compiler of Rust names it; empty for other kinds.
+	Target string
 	// Digest names the programs that decide over what a run gives.
 	Digest state.Digest
 	// Library returns a directory for use as GOCACHE that holds the standard
@@ -135,6 +139,8 @@ func (s Step) Key(ctx context.Context, _ state.State) (map[string]string, error)
 	if s.Shard != nil {
 		key["shard"] = fmt.Sprintf("%d/%d", s.Shard.Index, s.Shard.Count)
 	}
+	key["registries"] = strings.Join([]string{s.Prepare.GoProxy, s.Prepare.NPMRegistry, s.Prepare.PyPIIndex, s.Prepare.CargoIndex}, " ")
+	key["allow"] = strings.Join(s.Prepare.Allow, " ")
 	tests := s.Tests
 	tests.ResultsDir = ""
 	tests.Quarantine, _ = tests.active(s.now())
@@ -198,11 +204,11 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 		return state.Result{}, err
 	}
 	defer func() { err = errors.Join(err, work.remove()) }()
-	t.tree, t.logs = tree.Digest, work.logs
+	t.tree, t.work, t.logs = tree.Digest, work, work.logs
 	if err := t.equip(ctx, work.tree); err != nil {
 		return state.Result{}, err
 	}
-	if t.room, err = s.enter(ctx, work); err != nil {
+	if err := t.enter(ctx); err != nil {
 		return state.Result{}, err
 	}
 	defer func() { err = errors.Join(err, t.room.leave(ctx)) }()
@@ -253,7 +259,7 @@ func (s Step) toolchain(ctx context.Context, one *suite) (Toolchain, error) {
 }
 
 // commands are the names of the programs of the kinds in the PATH of an image.
-var commands = map[Kind]string{Go: "go", TypeScript: "node", JavaScript: "node", Python: "python3", Bats: "bats", Shell: "sh"}
+var commands = map[Kind]string{Go: "go", Rust: "cargo", TypeScript: "node", JavaScript: "node", Python: "python3", Bats: "bats", Shell: "sh"}
 
 // furnish brings into the room what is made once for each machine, and starts the
 // time that the commands have.
@@ -266,6 +272,12 @@ func (t *trial) furnish(ctx context.Context) (err error) {
 		if s.library, s.warm, err = s.tool.Library(ctx, buildEnv(s.tool), buildFlags); err != nil {
 			return err
 		}
+	}
+	if err := t.prepare(ctx); err != nil {
+		return err
+	}
+	if err := t.makeLinks(); err != nil {
+		return err
 	}
 	t.room.open()
 	return nil

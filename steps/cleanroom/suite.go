@@ -20,6 +20,7 @@ type Kind string
 // makes a program gives the image.
 const (
 	Go         Kind = "go"
+	Rust       Kind = "rs"
 	TypeScript Kind = "ts"
 	JavaScript Kind = "js"
 	Python     Kind = "py"
@@ -28,7 +29,7 @@ const (
 )
 
 // Kinds are all kinds.
-var Kinds = []Kind{Go, TypeScript, JavaScript, Python, Bats, Shell}
+var Kinds = []Kind{Go, Rust, TypeScript, JavaScript, Python, Bats, Shell}
 
 // Suite is a part of the tests that one runner runs.
 type Suite struct {
@@ -109,6 +110,11 @@ type suite struct {
 	// warm that it was there before; empty for other kinds.
 	library string
 	warm    bool
+	// executables are those that test a unit, by its name, and the directory that each
+	// runs in, as all containers see them: Rust.
+	executables map[string]executable
+	// packs reports that the build left a program for the image.
+	packs bool
 	// tests are all test files of the tree that are the suite's, relative to the root
 	// of the tree and sorted; runners that find tests by themselves ignore them.
 	tests []string
@@ -140,7 +146,7 @@ func (s Step) suites(tree *os.Root) ([]*suite, error) {
 	if len(configured) == 0 {
 		if configured = detect(tree, files); len(configured) == 0 {
 			return nil, fault.New(fault.Finding, "name what tests it: [cleanroom] runner = \"sh\" in ggen.toml, or a [[cleanroom.suite]]",
-				"the tree has no go.mod and no package.json at its root, and no file that looks like a test")
+				"the tree has no go.mod, Cargo.toml or package.json at its root, and no file that looks like a test")
 		}
 	}
 	if len(configured) > maxSuites {
@@ -283,6 +289,7 @@ func detect(tree *os.Root, files []string) []Suite {
 	node := atRoot("package.json")
 	found := map[Kind]bool{
 		Go:         atRoot("go.mod"),
+		Rust:       atRoot("Cargo.toml"),
 		TypeScript: node && tests(TypeScript),
 		JavaScript: node && tests(JavaScript),
 		Python:     tests(Python),

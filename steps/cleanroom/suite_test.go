@@ -47,7 +47,7 @@ func hostLanguage(ctx context.Context, kind cleanroom.Kind) (cleanroom.Toolchain
 	}
 	found, err := toolchain.FindLanguage(ctx, string(kind))
 	return cleanroom.Toolchain{
-		Root: found.Root, Program: found.Program, Version: found.Version, OS: found.OS, Arch: found.Arch, Digest: found.Digest,
+		Root: found.Root, Program: found.Program, Version: found.Version, OS: found.OS, Arch: found.Arch, Target: found.Target, Digest: found.Digest,
 	}, err
 }
 

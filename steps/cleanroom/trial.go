@@ -29,6 +29,8 @@ const (
 	maxLog = 4 << 20
 	// maxDurations bounds the tests whose duration is a fact; the report has all.
 	maxDurations = 500
+	// maxRequests bounds the requests to registries that are facts; the log has all.
+	maxRequests = 200
 )
 
 // trial is one tree on trial: what is done with it and what came out.
@@ -41,13 +43,14 @@ type trial struct {
 	program  program
 	seed     uint64
 	tree     state.Digest
-	// source is the artifact of the tree if it came from a directory; nil otherwise.
-	source *state.Artifact
-	// logs is the host's directory for a log of each test.
+	// work holds the tree on the host, and logs a log of each test.
+	work *workspace
 	logs *os.Root
 
 	log   logBuffer
 	order []string // of the jobs, as they were started
+	// requests are what was asked of registries.
+	requests []string
 	// quarantine are tests that may fail, expired those that may not any more.
 	quarantine, expired []Quarantined
 	// plan is how a shard was cut; empty unless by durations.
@@ -88,15 +91,20 @@ func (t *trial) buildSuite(ctx context.Context, s *suite) error {
 
 // stage runs a command with its output in the log. Standard output goes to c.stdout
 // if that is not nil; what is for people also goes to the stage's text.
-func (t *trial) stage(ctx context.Context, st *stage, c command) (err error) {
+func (t *trial) stage(ctx context.Context, st *stage, c command) error {
+	return t.stageIn(ctx, t.room, st, c)
+}
+
+// stageIn is [trial.stage] in another room.
+func (t *trial) stageIn(ctx context.Context, r *room, st *stage, c command) (err error) {
 	st.ran, st.command = true, c.title
 	t.log.add("$ " + commandLine(c) + "\n")
-	people := &textWriter{log: &t.log, tail: &st.text, within: t.room.within(c.name)}
+	people := &textWriter{log: &t.log, tail: &st.text, within: r.within(c.name)}
 	c.stderr = people
 	if c.stdout == nil {
 		c.stdout = people
 	}
-	if st.status, err = t.room.run(ctx, c); err != nil {
+	if st.status, err = r.run(ctx, c); err != nil {
 		return err
 	}
 	t.log.add("# " + st.status.String() + "\n\n")
@@ -259,6 +267,9 @@ func (t *trial) facts() map[string]string {
 		s.facts(facts)
 	}
 	facts["test.seed"] = shuffle(t.seed)
+	for i, text := range t.requests[:min(len(t.requests), maxRequests)] {
+		facts[fmt.Sprintf("prepare.request.%03d", i+1)] = text
+	}
 	n := 0
 	for _, s := range t.suites {
 		for _, id := range s.results.ids() {

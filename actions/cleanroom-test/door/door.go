@@ -200,7 +200,7 @@ func findToolchain(cache string) func(context.Context, cleanroom.Kind) (cleanroo
 	return func(ctx context.Context, kind cleanroom.Kind) (cleanroom.Toolchain, error) {
 		if kind != cleanroom.Go {
 			t, err := toolchain.FindLanguage(ctx, string(kind))
-			return cleanroom.Toolchain{Root: t.Root, Program: t.Program, Version: t.Version, OS: t.OS, Arch: t.Arch, Digest: t.Digest}, err
+			return cleanroom.Toolchain{Root: t.Root, Program: t.Program, Version: t.Version, OS: t.OS, Arch: t.Arch, Target: t.Target, Digest: t.Digest}, err
 		}
 		t, err := toolchain.Find(ctx)
 		if err != nil {

@@ -31,13 +31,14 @@ var languages = map[string]asker{
 	"js":   {"node", "install Node.js 18 or later from https://nodejs.org", askNode},
 	"ts":   {"node", "install Node.js 22 or later from https://nodejs.org", askNode},
 	"bats": {"bats", "install Bats, Debian's package bats", askBats},
+	"rs":   {"rustc", "install Rust from https://rustup.rs", askRust},
 	"sh":   {"sh", "install a POSIX shell", askShell},
 }
 
 const hintImage = ", or set image in [[cleanroom.suite]]"
 
 // FindLanguage returns the installation of the host for a language other than Go: "py",
-// "js", "ts", "bats", "sh". The one counts that is first in PATH, as everyone there
+// "rs", "js", "ts", "bats", "sh". The one counts that is first in PATH, as everyone there
 // would use it; a shim of a version manager is asked what it stands for. None, or one that
 // does not work, is an error of kind fault.Unavailable.
 func FindLanguage(ctx context.Context, name string) (Toolchain, error) {
@@ -59,7 +60,7 @@ func FindLanguage(ctx context.Context, name string) (Toolchain, error) {
 	if err != nil {
 		return Toolchain{}, fault.Wrap(err, fault.Unavailable, hint, "read "+t.Program)
 	}
-	t.Digest = state.DigestOf(fmt.Appendf(nil, "toolchain 1\n%s\n%s\n%s %s\n", t.Version, t.Platform(), lang.command, sum))
+	t.Digest = state.DigestOf(fmt.Appendf(nil, "toolchain 1\n%s %s\n%s\n%s %s\n", t.Version, t.build, t.Platform(), lang.command, sum))
 	return t, nil
 }
 
@@ -109,6 +110,42 @@ func askNode(ctx context.Context, path string) (Toolchain, error) {
 	return installed(answer[0], "node "+answer[1])
 }
 
+// askRust finds the toolchain behind the shims of rustup: rustc tells its sysroot, in
+// which cargo is too unless the distribution keeps it in PATH alone.
+func askRust(ctx context.Context, path string) (Toolchain, error) {
+	out, err := run(ctx, string(filepath.Separator), nil, path, "-vV")
+	if err != nil {
+		return Toolchain{}, err
+	}
+	facts := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		if name, value, ok := strings.Cut(line, ":"); ok {
+			facts[name] = strings.TrimSpace(value)
+		}
+	}
+	if facts["release"] == "" || facts["host"] == "" {
+		return Toolchain{}, fmt.Errorf("it answers %.200q, which names no release and host", out)
+	}
+	if out, err = run(ctx, string(filepath.Separator), nil, path, "--print", "sysroot"); err != nil {
+		return Toolchain{}, err
+	}
+	root, err := filepath.EvalSymlinks(strings.TrimSpace(string(out)))
+	if err != nil {
+		return Toolchain{}, err
+	}
+	program := filepath.Join(root, "bin", "cargo"+exe())
+	if _, err := os.Stat(program); err != nil {
+		if program, err = exec.LookPath("cargo"); err != nil {
+			return Toolchain{}, err
+		}
+	}
+	t := Toolchain{Root: root, Program: program, Version: "rustc " + facts["release"], Target: facts["host"]}
+	if commit := facts["commit-hash"]; commit != "" && commit != "unknown" {
+		t.build = commit
+	}
+	return t, nil
+}
+
 var batsVersion = regexp.MustCompile(`\b\d+\.\d+\.\d+\b`)
 
 func askBats(ctx context.Context, path string) (Toolchain, error) {
@@ -132,7 +169,7 @@ func askShell(_ context.Context, path string) (Toolchain, error) { return instal
 func Fingerprint() string {
 	var b strings.Builder
 	seen := map[string]bool{}
-	for _, name := range []string{"bats", "js", "py", "sh"} {
+	for _, name := range []string{"bats", "js", "py", "rs", "sh"} {
 		path, err := exec.LookPath(languages[name].command)
 		if err != nil {
 			continue

@@ -36,6 +36,10 @@ type Toolchain struct {
 	Version string
 	// OS and Arch are what it builds for unless told otherwise.
 	OS, Arch string
+	// Target is the platform as rustc names it; empty for other languages.
+	Target string
+	// build tells builds of one version apart; empty if the program's digest does.
+	build string
 	// Digest names the version and the content of the programs that make code:
 	// equal installations have equal digests wherever they are.
 	Digest state.Digest
