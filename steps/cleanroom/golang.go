@@ -19,7 +19,7 @@ import (
 // golang runs `go build`, `go test -json` and `go vet`. One process tests all
 // packages: the go command knows how to do that in parallel, and what one package
 // has compiled the next one needs.
-type golang struct{ interpreted }
+type golang struct{}
 
 // buildFlags shape what is compiled. With them and buildEnv the compiled standard
 // library fits whatever is built later, so both are used for it too.
