@@ -129,7 +129,11 @@ func (b *builder) remember(m made) error {
 
 // build writes the layout beside its place and puts it there when it is whole.
 func (b *builder) build(ctx context.Context) (_ []string, err error) {
-	work, err := os.MkdirTemp(filepath.Dir(filepath.Clean(b.dir)), ".services-*")
+	beside, err := filepath.Abs(filepath.Dir(filepath.Clean(b.dir))) // as mounts need it
+	if err != nil {
+		return nil, err
+	}
+	work, err := os.MkdirTemp(beside, ".services-*")
 	if err != nil {
 		return nil, err
 	}

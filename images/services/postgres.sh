@@ -57,7 +57,7 @@ for script in /docker-entrypoint-initdb.d/*; do
   [ -e "$script" ] || continue
   if [ -z "$first" ]; then
     first=$script
-    pg_ctl -D "$PGDATA" -s -w -o "-c listen_addresses= -c unix_socket_directories=/tmp" start
+    pg_ctl -D "$PGDATA" -s -w -t 300 -o "-c listen_addresses= -c unix_socket_directories=/tmp" start
   fi
   case "$script" in
     *.sql) psql -q -v ON_ERROR_STOP=1 -h /tmp -U "$user" -d "$database" -f "$script" ;;
@@ -65,6 +65,6 @@ for script in /docker-entrypoint-initdb.d/*; do
     *) echo "postgres: $script is neither .sql nor .sh" >&2 ;;
   esac
 done
-[ -z "$first" ] || pg_ctl -D "$PGDATA" -s -w -m fast stop
+[ -z "$first" ] || pg_ctl -D "$PGDATA" -s -w -t 300 -m fast stop
 
 exec postgres -c listen_addresses='*' -c unix_socket_directories=/tmp "$@"

@@ -49,7 +49,7 @@ func start(t *testing.T, name string, args, env []string, mounts ...sandbox.Moun
 	}
 	t.Cleanup(image.Release)
 	back := embedded.New(embedded.Options{StateDir: t.TempDir()})
-	e, err := back.Create(t.Context(), sandbox.EnvironmentSpec{Name: "services", MinIsolation: sandbox.Full})
+	e, err := back.Create(t.Context(), sandbox.EnvironmentSpec{Name: t.Name(), MinIsolation: sandbox.Full})
 	if fault.KindOf(err) == fault.Unavailable {
 		t.Skipf("no sandbox here: %v", err)
 	}
@@ -96,22 +96,25 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-// dial connects as soon as something listens.
-func dial(t *testing.T, e sandbox.Environment, c sandbox.Container, port string) io.ReadWriteCloser {
+// dial connects as soon as something listens; a service that ends fails the test at once.
+func dial(t *testing.T, e sandbox.Environment, c sandbox.Container, port string, out *lines) io.ReadWriteCloser {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
+	ended := make(chan sandbox.ExitStatus, 1)
+	go func() {
+		status, _ := c.Wait(t.Context()) // at the end of the test it is cancelled
+		ended <- status
+	}()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		conn, err := e.Dial(ctx, "tcp", c.Address()+":"+port)
+		conn, err := e.Dial(t.Context(), "tcp", c.Address()+":"+port)
 		if err == nil {
 			t.Cleanup(func() { _ = conn.Close() })
 			return conn
 		}
 		select {
-		case <-ctx.Done():
-			t.Fatalf("nothing listens: %v", err)
+		case status := <-ended:
+			t.Fatalf("the service ended: %s: %s", status, out)
 		case <-tick.C:
 		}
 	}
@@ -119,8 +122,8 @@ func dial(t *testing.T, e sandbox.Environment, c sandbox.Container, port string)
 
 func TestRedis(t *testing.T) {
 	t.Parallel()
-	e, c, _ := start(t, "redis", nil, nil)
-	conn := dial(t, e, c, "6379")
+	e, c, out := start(t, "redis", nil, nil)
+	conn := dial(t, e, c, "6379", out)
 	if _, err := io.WriteString(conn, "PING\r\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +146,16 @@ func TestPostgres(t *testing.T) {
 	const user, database, password = `o'hara "db"`, `my "own" db`, `it's "$HOME" \ ; --`
 	e, c, out := start(t, "postgres", nil, []string{"POSTGRES_USER=" + user, "POSTGRES_DB=" + database, "POSTGRES_PASSWORD=" + password},
 		sandbox.Mount{Kind: sandbox.ReadOnly, Source: scripts, Target: "/docker-entrypoint-initdb.d"})
-	dial(t, e, c, "5432")
+	dial(t, e, c, "5432", out)
+	for { // it listens before it answers
+		status, err := c.Exec(t.Context(), sandbox.ExecSpec{Argv: []string{"pg_isready", "-q", "-h", "127.0.0.1"}, Env: []string{searchPath}})
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if status.OK() {
+			break
+		}
+	}
 	query := func(password string) (string, sandbox.ExitStatus) {
 		var answer bytes.Buffer
 		status, err := c.Exec(t.Context(), sandbox.ExecSpec{

@@ -80,6 +80,10 @@ var _ sandbox.Images = (*Images)(nil)
 
 // New returns the images that o describes. It touches nothing.
 func New(o Options) *Images {
+	// Back ends mount what is unpacked, from whatever directory they are in.
+	if abs, err := filepath.Abs(o.Dir); err == nil {
+		o.Dir = abs
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
