@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
@@ -22,6 +23,7 @@ func (p *Project) check() error {
 	p.checkService(add)
 	p.checkNumbers(add)
 	p.checkWords(add)
+	p.checkTests(add)
 	return single(errs)
 }
 
@@ -120,6 +122,7 @@ func (p *Project) checkNumbers(add func(error)) {
 		{setting: "cleanroom.timeout_seconds", value: float64(p.Cleanroom.TimeoutSeconds), least: 1, most: day},
 		{setting: "cleanroom.package.port", value: float64(p.Cleanroom.Package.Port), most: 65535},
 		{setting: "testing.test_timeout_seconds", value: float64(p.Testing.TestTimeoutSeconds), least: 1, most: day},
+		{setting: "testing.retries", value: float64(p.Testing.Retries), most: 100},
 		{setting: "testing.max_parallel_tests", value: float64(p.Testing.MaxParallelTests), least: 1, most: 1024},
 		{setting: "template.max_parallel_files", value: float64(p.Template.MaxParallelFiles), least: 1, most: 1024},
 		{setting: "market.cache_ttl_seconds", value: float64(p.Market.CacheTTLSeconds), most: 365 * day},
@@ -149,6 +152,8 @@ func (p *Project) checkWords(add func(error)) {
 		known          []string
 	}{
 		{"cleanroom.min_isolation", p.Cleanroom.MinIsolation, []string{"full", "reduced", "none"}},
+		{"cleanroom.network", p.Cleanroom.Network, []string{"none", "internal", "allow-list"}},
+		{"cleanroom.prepare.network", p.Cleanroom.Prepare.Network, []string{"none", "allow-list"}},
 		{"backend.type", p.Backend.Type, []string{"auto", "embedded", "docker", "podman", "testcontainers", "kubernetes"}},
 		{"template.engine", p.Template.Engine, []string{"tera", "gotmpl"}},
 		{"deploy.target", p.Deploy.Target, []string{"local", "docker", "kubernetes"}},
@@ -162,6 +167,38 @@ func (p *Project) checkWords(add func(error)) {
 	}
 	if p.Deploy.Environment == "" || strings.ContainsAny(p.Deploy.Environment, "/\\ .") {
 		add(p.fail("deploy.environment", "", "%q is not a name: no spaces, dots or slashes", p.Deploy.Environment))
+	}
+}
+
+// runners are the kinds of tests.
+var runners = []string{"go", "rs", "ts", "js", "py", "bats", "sh"}
+
+func (p *Project) checkTests(add func(error)) {
+	if r := p.Cleanroom.Runner; r != "" && !slices.Contains(runners, r) {
+		add(p.fail("cleanroom.runner", fault.DidYouMean(r, runners), "%q is not one of %s", r, strings.Join(runners, ", ")))
+	}
+	for i, s := range p.Cleanroom.Suites {
+		at := "cleanroom.suite." + strconv.Itoa(i)
+		switch {
+		case s.Runner == "" && len(s.Command) == 0:
+			add(p.fail(at, `write runner = "sh", or the command that tests`, "neither a runner nor a command"))
+		case s.Runner != "" && !slices.Contains(runners, s.Runner):
+			add(p.fail(at+".runner", fault.DidYouMean(s.Runner, runners), "%q is not one of %s", s.Runner, strings.Join(runners, ", ")))
+		}
+		if s.Dir != "" && !localPath(s.Dir) {
+			add(p.fail(at+".dir", "", "%q is not a path below the tree", s.Dir))
+		}
+	}
+	for i, q := range p.Quarantine {
+		at := "quarantine." + strconv.Itoa(i)
+		for _, field := range []struct{ name, value string }{{"test", q.Test}, {"owner", q.Owner}, {"reason", q.Reason}} {
+			if strings.TrimSpace(field.value) == "" {
+				add(p.fail(at+"."+field.name, "", "empty"))
+			}
+		}
+		if _, err := time.Parse(time.DateOnly, q.Expiry); err != nil {
+			add(p.fail(at+".expiry", `write the last day as "2027-01-31"`, "%q is not a date", q.Expiry))
+		}
 	}
 }
 

@@ -56,6 +56,13 @@ func Find(dir string) (string, error) {
 	return "", fault.New(fault.Usage, "create "+FileName+" there, or name the project's directory", "%w: %s is neither in %s nor above it", ErrNoProject, FileName, start)
 }
 
+// Given reports whether a file or the environment says something of the setting, a
+// dotted name such as "testing.retries".
+func (p *Project) Given(setting string) bool {
+	_, ok := p.settings[setting]
+	return ok
+}
+
 // Load reads the project that dir belongs to.
 func Load(dir string, env Lookup) (*Project, error) {
 	file, err := Find(dir)
@@ -94,7 +101,8 @@ func read(dir, file string, env Lookup) (*Project, error) {
 	}
 	errs = append(errs,
 		p.readFile(".ggen/config.toml", p.ggenFile(), ggenKeys),
-		p.readFile(".cleanroom/config.toml", p.cleanroomFile(), cleanroomKeys))
+		p.readFile(".cleanroom/config.toml", p.cleanroomFile(), cleanroomKeys),
+		p.readFile(".cleanroom/quarantine.toml", &quarantineFile{&p.Quarantine}, nil))
 	if err := errors.Join(errs...); err != nil {
 		return nil, single(errs)
 	}

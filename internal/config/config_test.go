@@ -43,6 +43,17 @@ pids = 200
 timeout_seconds = 120
 disk_mb = 256
 min_isolation = "reduced"
+network = "internal"
+[cleanroom.prepare]
+allow = ["*.example.org"]
+go_proxy = "https://goproxy.example.org"
+[[cleanroom.suite]]
+runner = "sh"
+files = ["checks/*.sh"]
+env = {MODE = "strict"}
+[[cleanroom.suite]]
+command = ["make", "check"]
+dir = "sub"
 [cleanroom.package]
 entrypoint = ["/orders"]
 port = 8080
@@ -190,7 +201,11 @@ func TestLoad(t *testing.T) {
 		t.Errorf("generate %+v", p.Generate)
 	}
 	wantRoom := config.Cleanroom{
-		Runner: "go", MemoryMB: 512, CPUs: 1.5, PIDs: 200, DiskMB: 256, TimeoutSeconds: 120, MinIsolation: "reduced",
+		Runner: "go", MemoryMB: 512, CPUs: 1.5, PIDs: 200, DiskMB: 256, TimeoutSeconds: 120, MinIsolation: "reduced", Network: "internal",
+		Prepare: config.Prepare{Network: "allow-list", Allow: []string{"*.example.org"}, GoProxy: "https://goproxy.example.org"},
+		Suites: []config.Suite{
+			{Runner: "sh", Files: []string{"checks/*.sh"}, Env: map[string]string{"MODE": "strict"}}, {Command: []string{"make", "check"}, Dir: "sub"},
+		},
 		Package: config.Package{Entrypoint: []string{"/orders"}, Port: 8080, User: "65532:65532"},
 	}
 	if !reflect.DeepEqual(p.Cleanroom, wantRoom) {

@@ -23,6 +23,9 @@ type Project struct {
 	Service   Service
 	Deploy    Deploy
 
+	// Quarantine are the tests of .cleanroom/quarantine.toml.
+	Quarantine []Quarantined
+
 	// What only the files .ggen/config.toml and .cleanroom/config.toml define.
 	Template    Template
 	Lifecycle   Lifecycle
@@ -86,8 +89,46 @@ type Cleanroom struct {
 	// TimeoutSeconds bounds the whole run.
 	TimeoutSeconds int `doc:"timeout_seconds"`
 	// MinIsolation is "full", "reduced" or "none".
-	MinIsolation string  `doc:"min_isolation"`
-	Package      Package `doc:"package"`
+	MinIsolation string `doc:"min_isolation"`
+	// Network is whom builds and tests reach: "none", "internal" or "allow-list".
+	Network string  `doc:"network"`
+	Package Package `doc:"package"`
+	Prepare Prepare `doc:"prepare"`
+	Suites  []Suite `doc:"suite"`
+}
+
+// Prepare says how dependencies are fetched.
+type Prepare struct {
+	// Network is "allow-list", or "none" to fetch nothing.
+	Network string `doc:"network"`
+	// Allow are hosts that may be reached; empty means those of the registries.
+	Allow []string `doc:"allow"`
+	// The registries; empty means the public one.
+	GoProxy     string `doc:"go_proxy"`
+	NPMRegistry string `doc:"npm_registry"`
+	PyPIIndex   string `doc:"pypi_index"`
+	CargoIndex  string `doc:"cargo_index"`
+}
+
+// Suite is a part of the tests that one runner runs.
+type Suite struct {
+	Runner string `doc:"runner"`
+	// Files are patterns relative to Dir.
+	Files   []string          `doc:"files"`
+	Image   string            `doc:"image"`
+	Command []string          `doc:"command"`
+	Dir     string            `doc:"dir"`
+	Env     map[string]string `doc:"env"`
+}
+
+// Quarantined is a test that may fail until a date: an element of [[quarantine]] in
+// .cleanroom/quarantine.toml.
+type Quarantined struct {
+	Test   string `doc:"test,required"`
+	Owner  string `doc:"owner,required"`
+	Reason string `doc:"reason,required"`
+	// Expiry is the last day, "2027-01-31".
+	Expiry string `doc:"expiry,required"`
 }
 
 // Package describes the image.
@@ -139,6 +180,7 @@ type projectFile struct {
 	Generate  *[]Generate        `doc:"generate"`
 	Query     *Query             `doc:"query"`
 	Cleanroom *Cleanroom         `doc:"cleanroom"`
+	Testing   *Testing           `doc:"testing"`
 	Service   *Service           `doc:"service"`
 	Deploy    *Deploy            `doc:"deploy"`
 }
@@ -158,7 +200,7 @@ func (p *Project) projectFile() *projectFile {
 	return &projectFile{
 		Project:  head{Name: &p.Name, Version: &p.Version, Description: &p.Description, Output: &p.Output},
 		Packages: &p.Packages, Market: marketSection{Index: &p.Market.Index}, Vars: &p.Vars, Generate: &p.Generate, Query: &p.Query,
-		Cleanroom: &p.Cleanroom, Service: &p.Service, Deploy: &p.Deploy,
+		Cleanroom: &p.Cleanroom, Testing: &p.Testing, Service: &p.Service, Deploy: &p.Deploy,
 	}
 }
 
@@ -174,7 +216,7 @@ func defaults() *Project {
 		Query: Query{MaxRows: 1_000_000, TimeoutSeconds: 120, MaxMemoryMB: 1024, MaxDepth: 256, MaxPathLength: 1_000_000},
 		Cleanroom: Cleanroom{
 			MemoryMB: 1024, CPUs: 2, PIDs: 1000, DiskMB: 1024, TimeoutSeconds: 300,
-			MinIsolation: "full", Package: Package{User: "65532:65532"},
+			MinIsolation: "full", Network: "none", Prepare: Prepare{Network: "allow-list"}, Package: Package{User: "65532:65532"},
 		},
 		Service:     Service{Health: "/healthz", StopTimeoutSeconds: 10},
 		Deploy:      Deploy{Environment: "development", Target: "local", Strategy: "blue-green", Listen: "127.0.0.1:18080", DrainSeconds: 10, HealthTimeoutSeconds: 30},

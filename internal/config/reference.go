@@ -54,15 +54,19 @@ type Containers struct {
 	StopTimeoutSeconds  int    `doc:"stop_timeout_seconds"`
 }
 
-// Testing is [testing] of .cleanroom/config.toml.
+// Testing is [testing] of ggen.toml and .cleanroom/config.toml.
 type Testing struct {
 	DefaultParallel  bool `doc:"default_parallel"`
 	MaxParallelTests int  `doc:"max_parallel_tests"`
 	// TestTimeoutSeconds bounds one test.
-	TestTimeoutSeconds int    `doc:"test_timeout_seconds"`
-	CollectLogs        bool   `doc:"collect_logs"`
-	CollectMetrics     bool   `doc:"collect_metrics"`
-	ResultsDir         string `doc:"results_dir"`
+	TestTimeoutSeconds int `doc:"test_timeout_seconds"`
+	// Retries is how often what failed runs again. FailFast ends a run at the first
+	// failure.
+	Retries        int    `doc:"retries"`
+	FailFast       bool   `doc:"fail_fast"`
+	CollectLogs    bool   `doc:"collect_logs"`
+	CollectMetrics bool   `doc:"collect_metrics"`
+	ResultsDir     string `doc:"results_dir"`
 }
 
 // Environment is what [environment] of .cleanroom/config.toml says besides the
@@ -113,6 +117,11 @@ type cleanroomFile struct {
 	Testing     *Testing        `doc:"testing"`
 	Policy      *Policy         `doc:"policy"`
 	Metrics     *Metrics        `doc:"metrics"`
+}
+
+// quarantineFile is the layout of .cleanroom/quarantine.toml, read like [ggenFile].
+type quarantineFile struct {
+	Quarantine *[]Quarantined `doc:"quarantine"`
 }
 
 type environmentFile struct {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,8 @@ const (
 	RuleQuarantine = "quarantine"
 	// RuleEgress is a host that was asked for and is not in the allow-list.
 	RuleEgress = "egress"
+	// RuleSource is what was left out of a source directory.
+	RuleSource = "source"
 )
 
 // maxFindings bounds the findings of one run; the report has every test.
@@ -69,7 +72,7 @@ func (t *trial) notes() []finding.Finding {
 			}
 		}
 	}
-	return append(append(found, t.quarantineFindings()...), t.refusalFindings()...)
+	return slices.Concat(found, t.quarantineFindings(), t.refusalFindings(), t.leftOutFindings())
 }
 
 func (t *trial) buildFinding(s *suite) finding.Finding {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,7 +47,7 @@ type room struct {
 // first: a machine that refuses it says so at once, and not after the minute that
 // compiling the standard library may take.
 func (t *trial) enter(ctx context.Context) error {
-	env, err := t.step.Backend.Create(ctx, sandbox.EnvironmentSpec{Name: t.work.name, MinIsolation: t.step.MinIsolation, Limits: t.step.limits()})
+	env, err := t.step.Backend.Create(ctx, sandbox.EnvironmentSpec{Name: t.work.name, MinIsolation: t.step.MinIsolation, Limits: t.step.limits(), Network: t.step.Network.mode()})
 	if err != nil {
 		return err
 	}
@@ -121,7 +122,7 @@ func (r *room) run(ctx context.Context, c command) (exitStatus, error) {
 	}
 	env := append(append([]string{}, steady...), "HOME="+temp, "TMPDIR="+temp)
 	container, err := r.env.Start(ctx, sandbox.ContainerSpec{
-		Name: c.name, Argv: c.argv, Env: append(env, c.env...), Image: c.image,
+		Name: c.name, Argv: c.argv, Env: lastOfEach(append(env, c.env...)), Image: c.image,
 		Dir:    cmp.Or(c.cwd, path.Join(r.at(c.name, r.tree), c.dir)),
 		Mounts: append([]sandbox.Mount{r.tree, r.temp}, c.mounts...),
 		Stdout: c.stdout, Stderr: c.stderr, Limits: limits,
@@ -134,6 +135,22 @@ func (r *room) run(ctx context.Context, c command) (exitStatus, error) {
 		return status, fault.Wrap(errors.Join(err, container.Kill(context.WithoutCancel(ctx))), fault.Unavailable, "", "wait for "+c.title)
 	}
 	return status, nil
+}
+
+// lastOfEach returns the variables, of those with one name the last: of two, programs
+// take the first or the last, as they like.
+func lastOfEach(env []string) []string {
+	seen := map[string]bool{}
+	var kept []string
+	for _, v := range slices.Backward(env) {
+		name, _, _ := strings.Cut(v, "=")
+		if !seen[name] {
+			seen[name] = true
+			kept = append(kept, v)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 // within returns the path of the tree as the container called name sees it, with

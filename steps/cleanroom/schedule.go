@@ -237,7 +237,12 @@ func (t *trial) attempt(ctx context.Context, k task, number int, retry []testID)
 // name gets besides those of its suite. It is called once for each process, before
 // that starts: where tests have services, the addresses and credentials of those, and
 // of a database that no other test uses.
-func (t *trial) environment(context.Context, string) []string { return nil }
+func (t *trial) environment(context.Context, string) []string {
+	if t.proxy == "" {
+		return nil
+	}
+	return proxyEnv(t.proxy)
+}
 
 // runWhole runs the process that tests all units of a suite.
 func (t *trial) runWhole(ctx context.Context, s *suite, got *results, j job) error {

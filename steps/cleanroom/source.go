@@ -1,31 +1,155 @@
 package cleanroom
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"io/fs"
+	"os"
+	"path"
+	"slices"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
 // Source is a directory that is built in place of a tree that was generated.
+//
+// What Git ignores by .gitignore files of the directory, .git and other directories of
+// version control, .ggen and .cleanroom are no part of it. A link to a file of the
+// directory is that file; a link to anything else is left out, which a finding says.
 type Source struct {
-	// Files are the directory.
-	Files fs.FS
-	// Seed decides over the order of tests.
+	// Dir is a directory of the host.
+	Dir string
+	// Seed decides over the order of tests; zero means [DefaultSeed].
 	Seed uint64
 }
 
+// DefaultSeed is the seed where nobody chose one.
+const DefaultSeed = 42
+
+// Bounds on a source directory: those of [state.Limits], which unpacks it.
+const (
+	maxSourceFiles = 100_000
+	maxSourceBytes = 4 << 30
+)
+
 // findTree returns the tree to build, and notes what else is known of it.
-func (t *trial) findTree(_ context.Context, in state.State, _ state.Blobs) (tree state.Artifact, err error) {
-	tree, t.seed, err = generated(in)
+func (t *trial) findTree(ctx context.Context, in state.State, blobs state.Blobs) (tree state.Artifact, err error) {
+	if t.step.Source == nil {
+		tree, t.seed, err = generated(in)
+		return tree, err
+	}
+	if len(in) > 0 {
+		return tree, fault.New(fault.Usage, "leave one of the two out", "both a state and a source directory say what is built")
+	}
+	t.seed = cmp.Or(t.step.Source.Seed, DefaultSeed)
+	t.step.progress("read " + t.step.Source.Dir)
+	tree, t.leftOut, err = t.step.Source.pack(ctx, blobs)
+	t.source = tree
 	return tree, err
+}
+
+// pack keeps the directory as a tree, and returns the links that it left out.
+func (s Source) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, leftOut []string, err error) {
+	root, err := os.OpenRoot(s.Dir)
+	if err != nil {
+		return state.Artifact{}, nil, fault.Wrap(err, fault.Usage, "name a directory that can be read", "open the source")
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	w, err := blobs.Create(ctx, state.MediaTypeTree)
+	if err != nil {
+		return state.Artifact{}, nil, err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	files := &sourceFS{FS: root.FS(), root: root, left: maxSourceFiles, bytes: maxSourceBytes}
+	if err := state.Pack(ctx, w, files, files.skip); err != nil {
+		return state.Artifact{}, nil, fault.Wrap(err, fault.Unavailable, "", "read the source "+s.Dir)
+	}
+	tree, err := w.Commit(state.ArtifactTree)
+	return tree, files.leftOut, err
+}
+
+// refused are directories that are never part of a source.
+var refused = []string{".git", ".hg", ".svn", ".bzr", ".jj", ".ggen", ".cleanroom"}
+
+// sourceFS shows a directory without links: a link to a file in it as that file.
+type sourceFS struct {
+	fs.FS
+	root    *os.Root
+	ignored ignores
+	leftOut []string
+	// left and bytes are how much more there may be.
+	left  int
+	bytes int64
+}
+
+// skip leaves out what is no part of a source.
+func (s *sourceFS) skip(name string, d fs.DirEntry) bool {
+	if slices.Contains(refused, path.Base(name)) && (d.IsDir() || path.Base(name) == ".git") {
+		return true // .git is a file in a work tree
+	}
+	if s.ignored.match(s.root, name, d.IsDir()) {
+		return true
+	}
+	if d.Type()&fs.ModeSymlink != 0 {
+		s.leftOut = append(s.leftOut, name)
+		return true
+	}
+	return false
+}
+
+// ReadDir lists a directory, links to files as files.
+func (s *sourceFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(s.FS, name)
+	for i, e := range entries {
+		if s.left--; s.left < 0 {
+			return nil, fault.New(fault.Finding, "ignore what is not source by a .gitignore", "there are more than %d files", maxSourceFiles)
+		}
+		info, err := e.Info()
+		if e.Type()&fs.ModeSymlink != 0 {
+			// A root does not follow a link out of it.
+			if info, err = s.root.Stat(path.Join(name, e.Name())); err == nil && info.Mode().IsRegular() {
+				entries[i] = fs.FileInfoToDirEntry(named{info, e.Name()})
+			} else {
+				err = nil
+			}
+		}
+		if err == nil && info != nil && info.Mode().IsRegular() {
+			if s.bytes -= info.Size(); s.bytes < 0 {
+				return nil, fault.New(fault.Finding, "ignore what is not source by a .gitignore", "the files have more than %d bytes", int64(maxSourceBytes))
+			}
+		}
+	}
+	return entries, err
+}
+
+// markSource makes the entry the first of a chain, if a directory was built.
+func (t *trial) markSource(e *state.Entry) {
+	if t.step.Source == nil {
+		return
+	}
+	e.Inputs = append(e.Inputs, state.Input{Name: "source", Digest: t.source.Digest})
+	e.Artifacts = append(e.Artifacts, t.source)
+}
+
+// leftOutFindings names the links that are no part of the source.
+func (t *trial) leftOutFindings() []finding.Finding {
+	var found []finding.Finding
+	for _, name := range t.leftOut[:min(len(t.leftOut), maxFindings)] {
+		found = append(found, finding.Finding{
+			Rule: RuleSource, Severity: finding.Low, What: "a link was left out of the source", Where: finding.Place{File: name},
+			Why: "it leads to no file of the directory", Fix: "replace it by a file, or ignore it by a .gitignore",
+		})
+	}
+	return found
 }
 
 // generated returns the tree to build and the seed of its generation.
 func generated(in state.State) (tree state.Artifact, seed uint64, err error) {
-	const hint = "run `generate` first and hand on its state"
+	const hint = "run `generate` first and hand on its state, or name a directory with --source"
 	link, ok := in.Last(phase.Generate)
 	if !ok {
 		return tree, 0, fault.New(fault.Usage, hint, "the state has no generate entry, so no tree to build")

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,8 @@ type Step struct {
 	// Suites are what is tested; none means what the tree has files of.
 	Suites []Suite
 	Tests  Tests
+	// Network is whom builds and tests reach; empty means NetworkNone.
+	Network Network
 	// Prepare says how the dependencies of the tree are fetched.
 	Prepare Prepare
 	// Source, if set, is a directory to build in place of the tree of a state: the
@@ -140,6 +143,7 @@ func (s Step) Key(ctx context.Context, _ state.State) (map[string]string, error)
 		key["shard"] = fmt.Sprintf("%d/%d", s.Shard.Index, s.Shard.Count)
 	}
 	key["registries"] = strings.Join([]string{s.Prepare.GoProxy, s.Prepare.NPMRegistry, s.Prepare.PyPIIndex, s.Prepare.CargoIndex}, " ")
+	key["network"] = string(s.Network)
 	key["allow"] = strings.Join(s.Prepare.Allow, " ")
 	tests := s.Tests
 	tests.ResultsDir = ""
@@ -175,6 +179,8 @@ func (s Step) check() error {
 		}
 	}
 	switch {
+	case !slices.Contains([]Network{"", NetworkNone, NetworkInternal, NetworkAllowList}, s.Network):
+		return fault.New(fault.Usage, "the modes are none, internal and allow-list", "network %q", s.Network)
 	case s.Shard == nil:
 		return nil
 	case s.Tests.selects():
@@ -212,10 +218,12 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 		return state.Result{}, err
 	}
 	defer func() { err = errors.Join(err, t.room.leave(ctx)) }()
+	defer t.closeGate()
 	if err := t.furnish(ctx); err != nil {
 		return state.Result{}, err
 	}
 	err = t.carryOut(ctx)
+	t.closeGate()
 	if kept := t.keepResults(); err != nil || kept != nil {
 		return state.Result{}, errors.Join(err, kept)
 	}
@@ -277,6 +285,9 @@ func (t *trial) furnish(ctx context.Context) (err error) {
 		return err
 	}
 	if err := t.makeLinks(); err != nil {
+		return err
+	}
+	if err := t.openGate(ctx); err != nil {
 		return err
 	}
 	t.room.open()

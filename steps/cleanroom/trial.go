@@ -47,10 +47,17 @@ type trial struct {
 	work *workspace
 	logs *os.Root
 
-	log   logBuffer
-	order []string // of the jobs, as they were started
+	log logBuffer
+	// source is the tree that was made of a directory, leftOut the links that are not in
+	// it; empty for a tree of a state.
+	source  state.Artifact
+	leftOut []string
+	order   []string // of the jobs, as they were started
 	// requests are what was asked of registries.
 	requests []string
+	// gate is the way out of the tests at proxy, where they have one.
+	gate  Gate
+	proxy string
 	// quarantine are tests that may fail, expired those that may not any more.
 	quarantine, expired []Quarantined
 	// plan is how a shard was cut; empty unless by durations.
@@ -148,6 +155,7 @@ func (t *trial) result(ctx context.Context, blobs state.Blobs) (state.Result, er
 	}
 	t.markShard(&res.Entry)
 	t.markSelection(&res.Entry)
+	t.markSource(&res.Entry)
 	res.Evidence.Summary = t.summary()
 	var err error
 	if res.Evidence.Artifacts, err = t.reports(ctx, blobs); err != nil {

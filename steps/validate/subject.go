@@ -50,6 +50,9 @@ func newSubject(s Step, in state.State, blobs state.Blobs) (*subject, error) {
 		return nil, fault.New(fault.Finding, "run `cleanroom-test merge` with the states of all shards and hand on its state",
 			"the cleanroom-test entry is shard %d of %d, which proves nothing alone", shard.Index, shard.Count)
 	}
+	if built.Entry.Cleanroom.Selected != nil {
+		return nil, fault.New(fault.Finding, "run `cleanroom-test run` without --file and --files", "the cleanroom-test entry is of some tests only, which prove nothing for the rest")
+	}
 	sub := &subject{step: s, blobs: blobs, built: built}
 	for i := range in {
 		if link := &in[i]; link == built {
@@ -57,6 +60,9 @@ func newSubject(s Step, in state.State, blobs state.Blobs) (*subject, error) {
 		} else if link.Entry.Phase == phase.Generate {
 			sub.generated = link
 		}
+	}
+	if _, ok := built.Entry.Artifact(state.ArtifactTree); ok && sub.generated == nil {
+		sub.generated = built // a chain that began with a directory
 	}
 	return sub, nil
 }

@@ -112,15 +112,23 @@ func (o Options) limits(project *config.Project) sandbox.Limits {
 // Run is the phase.
 type Run struct {
 	Options
-	Shard string `placeholder:"I/N" help:"Run part I of N of the tests, from 1. Merge the states of all parts with merge. Default: all tests."`
+	TestOptions
+	Source string `type:"path" placeholder:"DIR" help:"Build and test this directory, and start a chain with it. Default: the generated tree of --state."`
+	Shard  string `placeholder:"I/N" help:"Run part I of N of the tests, from 1. Merge the states of all parts with merge. Default: all tests."`
 }
 
 // Help shows how it is called.
 func (*Run) Help() string {
-	return `Examples:
+	return `Tests are found by the files of the tree: go, rs, ts, js, py, bats and sh. What else
+is tested, and how, says [[cleanroom.suite]] in ggen.toml.
+
+Examples:
   ultrafast-cleanroom-test run --state "$STATE"
+  ultrafast-cleanroom-test run --source .
+  ultrafast-cleanroom-test run --source . --file tests/test_till.py --retries 2
+  ultrafast-cleanroom-test run --source . --files "tests/**/*_test.sh" --fail-fast
   ultrafast-cleanroom-test run --state "$STATE" --min-isolation reduced
-  ultrafast-cleanroom-test run --state "$STATE" --shard 1/3`
+  ultrafast-cleanroom-test run --state "$STATE" --shard 1/3 --durations durations.json`
 }
 
 // Run builds, tests and packages.
@@ -139,6 +147,15 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	}
 	if step.Shard, err = parseShard(r.Shard); err != nil {
 		return err
+	}
+	if err := r.TestOptions.apply(a, project, &step.Tests); err != nil {
+		return err
+	}
+	if r.Source != "" {
+		if len(chain.State) > 0 {
+			return fault.New(fault.Usage, "leave one of the two out", "both --source and --state say what is built")
+		}
+		step.Source = &cleanroom.Source{Dir: a.Abs(r.Source)}
 	}
 	return a.RunSteps(ctx, chain, app.Run{Verdict: "built, tested and packaged", Failed: "cleanroom-test: no image was made"}, step)
 }
@@ -163,20 +180,12 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 	return &cleanroom.Step{
 		Backend: Backend(a, cache), MinIsolation: level, Limits: o.limits(project),
 		Toolchain: findToolchain(cache), Fingerprint: func(context.Context) (string, error) { return toolchain.Fingerprint(), nil },
-		Imager: oci.Client{}, Suites: suites(project),
+		Imager: oci.Client{}, Suites: suites(project), Network: cleanroom.Network(project.Cleanroom.Network), Prepare: prepare(a, project, cache),
 		Package: cleanroom.Package{
 			Name: project.Name, Port: port, User: project.Cleanroom.Package.User, Labels: project.Cleanroom.Package.Labels,
 		},
 		Log: a.Log, Progress: a.ProgressOf(phase.Cleanroom),
 	}, nil
-}
-
-// suites returns what is tested: the runner of the project, or what the tree has.
-func suites(project *config.Project) []cleanroom.Suite {
-	if project.Cleanroom.Runner == "" {
-		return nil
-	}
-	return []cleanroom.Suite{{Runner: cleanroom.Kind(project.Cleanroom.Runner)}}
 }
 
 // Backend returns the clean room of this machine.

@@ -1,0 +1,146 @@
+package door
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/depot"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/egress"
+	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+)
+
+// TestOptions are what a caller may say of the tests besides the project's files.
+type TestOptions struct {
+	File        []string      `sep:"none" placeholder:"FILE" help:"Run this test file alone, and make no image; may be repeated."`
+	Files       []string      `sep:"none" placeholder:"PATTERN" help:"Run the test files that match, ** being any number of directories, and make no image; may be repeated."`
+	MaxParallel int           `placeholder:"N" help:"Test processes that run at a time. Default: as the project says, else 8."`
+	TestTimeout time.Duration `placeholder:"DURATION" help:"Time limit of one test process. Default: as the project says, else 1m."`
+	Retries     int           `placeholder:"N" help:"Run again what failed, up to N times; what passes then is reported as flaky. Default: as the project says."`
+	FailFast    bool          `help:"End the run at the first failure."`
+	Durations   string        `type:"path" placeholder:"FILE" help:"Cut shards by the durations.json of an earlier run. Default: .cleanroom/durations.json of the project, if it is there."`
+	ResultsDir  string        `type:"path" placeholder:"DIR" help:"Write results.json, junit.xml, results.txt, durations.json and logs to DIR. Default: as the project says, else nowhere."`
+}
+
+// durationsFile is where a project keeps its durations.
+const durationsFile = ".cleanroom/durations.json"
+
+// apply says to the phase how tests run.
+func (o TestOptions) apply(a *app.App, project *config.Project, t *cleanroom.Tests) error {
+	c := project.Testing
+	t.Files = append(append(t.Files, o.File...), o.Files...)
+	t.FailFast, t.Retries = o.FailFast || c.FailFast, c.Retries
+	if o.Retries != 0 {
+		t.Retries = o.Retries
+	}
+	switch {
+	case o.MaxParallel != 0:
+		t.Parallel = o.MaxParallel
+	case !c.DefaultParallel:
+		t.Parallel = 1
+	case project.Given("testing.max_parallel_tests"):
+		t.Parallel = c.MaxParallelTests
+	}
+	switch {
+	case o.TestTimeout != 0:
+		t.Timeout = o.TestTimeout
+	case project.Given("testing.test_timeout_seconds"):
+		t.Timeout = time.Duration(c.TestTimeoutSeconds) * time.Second
+	}
+	switch {
+	case o.ResultsDir != "":
+		t.ResultsDir = a.Abs(o.ResultsDir)
+	case project.Given("testing.results_dir"):
+		t.ResultsDir = filepath.Join(project.Dir, filepath.FromSlash(c.ResultsDir))
+	}
+	for _, q := range project.Quarantine {
+		until, err := time.Parse(time.DateOnly, q.Expiry)
+		if err != nil {
+			return fault.Wrap(err, fault.Usage, "", "quarantine of "+q.Test)
+		}
+		t.Quarantine = append(t.Quarantine, cleanroom.Quarantined{Test: q.Test, Owner: q.Owner, Reason: q.Reason, Until: until})
+	}
+	return o.readDurations(a, project, t)
+}
+
+func (o TestOptions) readDurations(a *app.App, project *config.Project, t *cleanroom.Tests) (err error) {
+	file := filepath.Join(project.Dir, filepath.FromSlash(durationsFile))
+	if o.Durations != "" {
+		file = a.Abs(o.Durations)
+	} else if _, err := os.Stat(file); err != nil {
+		return nil // a project need not have one
+	}
+	t.Durations, err = cleanroom.ReadDurations(os.DirFS(filepath.Dir(file)), filepath.Base(file))
+	return fault.Wrap(err, fault.Usage, "take the durations.json of a run's results", "read the durations")
+}
+
+// suites returns what is tested: what the project says, or what the tree has.
+func suites(project *config.Project) []cleanroom.Suite {
+	var all []cleanroom.Suite
+	for _, s := range project.Cleanroom.Suites {
+		all = append(all, cleanroom.Suite{
+			Runner: cleanroom.Kind(s.Runner), Files: s.Files, Image: s.Image, Command: s.Command, Dir: s.Dir, Env: s.Env,
+		})
+	}
+	if len(all) == 0 && project.Cleanroom.Runner != "" {
+		return []cleanroom.Suite{{Runner: cleanroom.Kind(project.Cleanroom.Runner)}}
+	}
+	return all
+}
+
+// prepare says how dependencies are fetched.
+func prepare(a *app.App, project *config.Project, cache string) cleanroom.Prepare {
+	c := project.Cleanroom.Prepare
+	p := cleanroom.Prepare{
+		Allow: c.Allow, GoProxy: c.GoProxy, NPMRegistry: c.NPMRegistry, PyPIIndex: c.PyPIIndex, CargoIndex: c.CargoIndex,
+		Certificates: certificates(a), Gateway: gateway,
+	}
+	if c.Network != "none" {
+		p.Depot = depot.Depot{Root: filepath.Join(cache, "dependencies")}
+	}
+	return p
+}
+
+// certificateFiles are where systems keep the certificates of authorities.
+var certificateFiles = []string{
+	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
+}
+
+// certificates returns the file with the certificates that this machine trusts; empty
+// if none is found.
+func certificates(a *app.App) string {
+	files := certificateFiles
+	if file, ok := a.Lookup("SSL_CERT_FILE"); ok && file != "" {
+		files = append([]string{file}, files...)
+	}
+	for _, file := range files {
+		if real, err := filepath.EvalSymlinks(file); err == nil {
+			return real
+		}
+	}
+	return ""
+}
+
+// gateway serves the proxy with an allow-list.
+func gateway(l net.Listener, allow []string) (cleanroom.Gate, error) {
+	rules, err := egress.ParseRules(allow)
+	if err != nil {
+		return nil, err
+	}
+	return gate{egress.Serve(l, rules, nil)}, nil
+}
+
+type gate struct{ proxy *egress.Proxy }
+
+// Close ends the proxy.
+func (g gate) Close() []cleanroom.Request {
+	var asked []cleanroom.Request
+	for _, n := range g.proxy.Close() {
+		asked = append(asked, cleanroom.Request(n))
+	}
+	return asked
+}
