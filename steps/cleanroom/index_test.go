@@ -29,8 +29,6 @@ type index struct {
 	url, at string
 	// files are a tree that depends on the package, with the lock file.
 	files map[string]string
-	// asked are the paths that were asked for.
-	asked chan string
 }
 
 // serveIndex serves documents by path; those of contents know the URL of the server.
