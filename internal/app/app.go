@@ -80,7 +80,7 @@ type Globals struct {
 	NoCache   bool             `help:"Run every phase, also when its result is in the chain."`
 	Output    string           `enum:"text,json,table" default:"text" help:"Form of the result on standard output: ${enum}."`
 	Color     string           `enum:"auto,always,never" default:"auto" help:"Colour: ${enum}."`
-	Progress  string           `enum:"auto,plain,quiet" default:"auto" help:"Progress on standard error: ${enum}."`
+	Progress  string           `enum:"auto,live,plain,quiet" default:"auto" help:"Progress on standard error: ${enum}; live redraws a line in place, as auto does on a terminal."`
 	LogLevel  string           `enum:"debug,info,warn,error" default:"warn" help:"Log to standard error from this level on: ${enum}."`
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 }
@@ -347,10 +347,10 @@ func (a *App) setUp() {
 	if a.Platform.Debug() {
 		level = slog.LevelDebug
 	}
-	a.Log = slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
 	a.Terminal = terminal.New(a.Stderr, terminal.Options{
-		Color: a.Color, Quiet: a.Progress == "quiet", Lookup: a.Lookup, Start: a.start, Now: a.Now,
+		Color: a.Color, Quiet: a.Progress == "quiet", Progress: a.Progress, Lookup: a.Lookup, Start: a.start, Now: a.Now,
 	})
+	a.Log = slog.New(slog.NewTextHandler(a.Terminal, &slog.HandlerOptions{Level: level}))
 }
 
 // report shows err, if there is one, and the run where the platform shows such

@@ -279,6 +279,15 @@ func (a *App) ProgressOf(name phase.Name) func(string) {
 	return func(message string) { a.Terminal.Event(string(name), "..", message) }
 }
 
+// BarOf returns a function that shows how many parts of a phase are done; nil where
+// nothing can be redrawn, and lines have to say it.
+func (a *App) BarOf(name phase.Name) func(done, total int, last string) {
+	if !a.Terminal.Live() {
+		return nil
+	}
+	return func(done, total int, last string) { a.Terminal.Bar(string(name), done, total, last) }
+}
+
 // codeDigest returns what tells one build of this program from another: the digest
 // of the executable. It is part of resume keys only, never of a claim.
 func codeDigest() (string, error) {

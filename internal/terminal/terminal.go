@@ -30,7 +30,10 @@ type Options struct {
 	Color string
 	// Quiet leaves out progress lines.
 	Quiet bool
-	// Lookup reads the environment (NO_COLOR, TERM, LANG, LC_ALL, LC_CTYPE).
+	// Progress is "live", which redraws a line in place, "plain", or "auto": live where
+	// the writer is a terminal that can do so, and no CI system reads it.
+	Progress string
+	// Lookup reads the environment (NO_COLOR, TERM, CI, LANG, LC_ALL, LC_CTYPE).
 	Lookup func(string) (string, bool)
 	// Start is the time from which progress lines count.
 	Start time.Time
@@ -45,6 +48,10 @@ type Terminal struct {
 	opts    Options
 	color   bool
 	unicode bool
+	live    bool
+	// bar is the line that is drawn now, drawn when that was.
+	bar   string
+	drawn time.Time
 	// written is when something was last written, doing the last progress message.
 	written time.Time
 	doing   string
@@ -61,6 +68,7 @@ func New(w io.Writer, opts Options) *Terminal {
 	default:
 		t.color = Is(w) && get("NO_COLOR") == "" && get("TERM") != "dumb"
 	}
+	t.live = !opts.Quiet && live(w, opts.Progress, get)
 	// The first that is set decides (POSIX, "Internationalization Variables").
 	locale := strings.ToUpper(cmp.Or(get("LC_ALL"), get("LC_CTYPE"), get("LANG")))
 	t.unicode = strings.Contains(locale, "UTF-8") || strings.Contains(locale, "UTF8")
@@ -140,6 +148,7 @@ func (t *Terminal) Watch(name string, silence time.Duration) (stop func()) {
 
 // PhaseDone writes the progress line of a phase that ended.
 func (t *Terminal) PhaseDone(r Row) {
+	t.EndBar()
 	status := "ok"
 	switch {
 	case r.Outcome != state.Passed:
@@ -152,6 +161,7 @@ func (t *Terminal) PhaseDone(r Row) {
 
 // Final writes the verdict line, the table of phases and the lines below it.
 func (t *Terminal) Final(ok bool, verdict string, total time.Duration, rows []Row, below [][2]string) {
+	t.EndBar()
 	var b strings.Builder
 	t.verdict(&b, ok, verdict, total)
 	for _, r := range rows {
@@ -189,6 +199,7 @@ func (t *Terminal) verdict(b *strings.Builder, ok bool, verdict string, total ti
 // Failure writes what failed and what to do: the message, then "fix" and the
 // other lines that are not empty.
 func (t *Terminal) Failure(message, hint string) {
+	t.EndBar()
 	var b strings.Builder
 	first, rest, _ := strings.Cut(message, "\n")
 	fmt.Fprintf(&b, "\n%s %s\n", t.paint(boldRed, t.shape("✗", "FAIL")), Clean(first))
@@ -236,7 +247,7 @@ func (t *Terminal) printf(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.written = time.Now()
-	fmt.Fprintf(t.w, format, args...) // a terminal that is gone is no reason to fail
+	_ = t.above(fmt.Sprintf(format, args...)) // a terminal that is gone is no reason to fail
 }
 
 func (t *Terminal) shape(unicode, ascii string) string {
@@ -253,6 +264,7 @@ const (
 	green   ansi = "32"
 	yellow  ansi = "33"
 	blue    ansi = "34"
+	cyan    ansi = "36"
 	bold    ansi = "1"
 	boldRed ansi = "1;31"
 	plain   ansi = ""

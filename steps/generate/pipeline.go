@@ -40,11 +40,11 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 		return nil, err
 	}
 	outputs := make([]output, len(jobs))
-	crew := newCrew(s.Options.Workers)
+	crew, meter := newCrew(s.Options.Workers), newMeter(s.Advance, len(jobs))
 	var mu sync.Mutex // of Progress and done
 	done := 0
 	err = inParallel(ctx, s.Options.Workers, len(jobs), func(ctx context.Context, i int) error {
-		jobs[i].crew = crew
+		jobs[i].crew, jobs[i].meter = crew, meter
 		leave, err := crew.join(ctx)
 		if err != nil {
 			return err
@@ -55,7 +55,10 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if done++; len(jobs) <= maxProgress || done*maxProgress/len(jobs) != (done-1)*maxProgress/len(jobs) {
+		if done++; meter != nil {
+			return nil
+		}
+		if len(jobs) <= maxProgress || done*maxProgress/len(jobs) != (done-1)*maxProgress/len(jobs) {
 			s.progress("%s %d/%d %s: %s", bar(done, len(jobs)), done, len(jobs), jobs[i].template.name, files(len(outputs[i].files)+len(outputs[i].edits)))
 		}
 		return nil
@@ -111,6 +114,7 @@ type job struct {
 	// allowHooks has the commands of the template run.
 	allowHooks bool
 	crew       crew
+	meter      *meter
 }
 
 // jobs loads every template that the units name, in order.
@@ -475,12 +479,15 @@ func (j *job) outputs(ctx context.Context, rows []any) (output, error) {
 	parts := make([]output, len(rows))
 	workers, dismiss := j.crew.hire(len(rows))
 	defer dismiss()
+	j.meter.expect(len(rows) - 1) // one was foreseen for each template
 	err := inParallel(ctx, workers, len(rows), func(ctx context.Context, i int) error {
 		vars, err := j.varsOf(rows[i])
 		if err != nil {
 			return err
 		}
-		return j.output(ctx, seeded(engine, j.seedOf(i)), vars, &parts[i])
+		err = j.output(ctx, seeded(engine, j.seedOf(i)), vars, &parts[i])
+		j.meter.did(j.template.name)
+		return err
 	})
 	if err != nil {
 		return output{}, err

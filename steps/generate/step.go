@@ -46,6 +46,9 @@ type Step struct {
 	// Log and Progress may be nil. Progress is called by one goroutine at a time.
 	Log      *slog.Logger
 	Progress func(message string)
+	// Advance, if set, is told of every output that is rendered; Progress then is not
+	// told how many of the templates are done.
+	Advance Advance
 
 	made made // by the last Run
 }

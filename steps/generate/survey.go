@@ -40,6 +40,9 @@ type survey struct {
 	force bool
 	merge bool
 
+	advance Advance
+	meter   *meter // of what is staged
+
 	changes    []change
 	contents   []*File // of changes; nil for a removal
 	next       manifest
@@ -62,7 +65,7 @@ func newSurvey(ctx context.Context, root *os.Root, dir string, plan *Plan, opts 
 		return nil, err
 	}
 	s := &survey{
-		root: root, dir: dir, plan: plan, last: last, force: opts.Force, merge: opts.Merge,
+		root: root, dir: dir, plan: plan, last: last, force: opts.Force, merge: opts.Merge, advance: opts.Advance,
 		next: manifest{Schema: paperSchema, Files: map[string]state.Digest{}, Edits: map[string][]state.Digest{}},
 		gone: map[string]bool{}, spelling: map[string]string{}, plain: map[string]bool{},
 		absent: map[string]string{}, names: map[string]map[string]string{},

@@ -43,6 +43,8 @@ type WriteOptions struct {
 	// Within, if set, is the directory of the project: no folder between it and the
 	// directory that is written to may be a link.
 	Within string
+	// Advance, if set, is told of every file that is staged.
+	Advance Advance
 	// Lock keeps two writes to one directory apart; nil means that the caller does.
 	Lock Locker
 }
@@ -355,6 +357,7 @@ func (s *survey) stage(ctx context.Context) (err error) {
 		}
 	}
 	lots, folders := s.lots()
+	s.meter = newMeter(s.advance, len(s.changes))
 	for _, folder := range folders {
 		if err := s.root.Mkdir(folder, 0o755); err != nil {
 			return err
@@ -437,12 +440,12 @@ func (s *survey) stageLot(ctx context.Context, l lot, synced bool) (err error) {
 				return fmt.Errorf("stage %s: %w", f.Path, err)
 			}
 		}
-		if s.changes[i].Before == "" {
-			continue
+		if s.changes[i].Before != "" {
+			if err := s.backUp(i); err != nil {
+				return err
+			}
 		}
-		if err := s.backUp(i); err != nil {
-			return err
-		}
+		s.meter.did(s.changes[i].Path)
 	}
 	return nil
 }

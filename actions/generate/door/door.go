@@ -104,7 +104,7 @@ func (t *Template) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	step.Progress = a.ProgressOf(phase.Generate)
+	step.Progress, step.Advance = a.ProgressOf(phase.Generate), a.BarOf(phase.Generate)
 	if err := ask(ctx, a, chain, step); err != nil {
 		return err
 	}
@@ -135,11 +135,12 @@ type Tree struct {
 	step    *generate.Step // that made the tree, if this process did
 	project string
 	note    func(finding.Finding)
+	advance generate.Advance
 }
 
 // NewTree returns the directory that the options or the project name.
 func NewTree(a *app.App, project *config.Project, o Options) Tree {
-	t := Tree{Force: o.Force, project: project.Dir, note: a.Note}
+	t := Tree{Force: o.Force, project: project.Dir, note: a.Note, advance: a.BarOf(phase.Generate)}
 	switch {
 	case o.OutputDir != "":
 		t.Dir = a.Abs(o.OutputDir)
@@ -163,7 +164,7 @@ func (t Tree) Write(ctx context.Context, s state.State, blobs state.Blobs) error
 	if err != nil {
 		return err
 	}
-	changes, err := generate.Write(ctx, t.Dir, plan, generate.WriteOptions{Force: t.Force, Merge: t.merge, Within: t.project, Lock: locker})
+	changes, err := generate.Write(ctx, t.Dir, plan, generate.WriteOptions{Force: t.Force, Merge: t.merge, Within: t.project, Lock: locker, Advance: t.advance})
 	if err != nil {
 		return err
 	}
