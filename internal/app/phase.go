@@ -66,6 +66,21 @@ func (a *App) OpenChain(ctx context.Context, base string) (*Chain, error) {
 	return &Chain{Store: s, State: chain}, err
 }
 
+// OpenState reads another chain than that of --state. base is where a relative store lies.
+func (a *App) OpenState(ctx context.Context, reference, base string) (*Chain, error) {
+	ref, err := state.ParseRef(reference)
+	if err != nil {
+		return nil, err
+	}
+	s, err := store.Open(ctx, a.here(ref.Store), base, store.WithCredentials(registryCredentials(a.Lookup, a.Log)), store.Existing())
+	if err != nil {
+		return nil, err
+	}
+	a.AtEnd(s.Close)
+	chain, err := s.Load(ctx, ref.Head)
+	return &Chain{Store: s, State: chain}, err
+}
+
 // here returns the URL of a store that another step of the job has named, as this one
 // finds it.
 func (a *App) here(url string) string {

@@ -16,8 +16,28 @@ const (
 // conflicts has the line of each first mark, from 1. See S. Khanna, K. Kunal,
 // B. Pierce, "A Formal Investigation of Diff3", 2007.
 func Merge(base, ours, theirs []byte, ourName, theirName string) (merged []byte, conflicts []int) {
+	return merge(base, ours, theirs, &merger{ourName: ourName, theirName: theirName})
+}
+
+// Winner is the one of the two changed texts of a merge whose lines stay.
+type Winner int
+
+// The two texts.
+const (
+	Ours Winner = iota + 1
+	Theirs
+)
+
+// Settle is like [Merge], but where both changed the same lines in different ways the
+// lines of one side win. settled has the line at which each of those places begins,
+// from 1; where nothing is left of it, the line after it.
+func Settle(base, ours, theirs []byte, winner Winner) (merged []byte, settled []int) {
+	return merge(base, ours, theirs, &merger{winner: winner})
+}
+
+func merge(base, ours, theirs []byte, m *merger) ([]byte, []int) {
 	b, o, t := lines(base), lines(ours), lines(theirs)
-	m := &merger{end: ending(ours, theirs, base), ourName: ourName, theirName: theirName}
+	m.end = ending(ours, theirs, base)
 	left, right := changesOf(edits(b, o)), changesOf(edits(b, t))
 	at := 0                // line of base that comes next
 	shiftO, shiftT := 0, 0 // from a line of base to that of the other text
@@ -83,6 +103,7 @@ type merger struct {
 	conflicts          []int
 	end                string
 	ourName, theirName string
+	winner             Winner // of conflicts; none: both stand there
 }
 
 func (m *merger) write(run ...[]byte) {
@@ -117,11 +138,18 @@ func (m *merger) conflict(ours, theirs [][]byte) {
 	}
 	m.write(ours[:head]...)
 	m.conflicts = append(m.conflicts, m.line+1)
-	m.mark(MarkOurs + m.ourName)
-	m.whole(ours[head : len(ours)-tail])
-	m.mark(markMiddle)
-	m.whole(theirs[head : len(theirs)-tail])
-	m.mark(MarkTheirs + m.theirName)
+	switch m.winner {
+	case Ours:
+		m.write(ours[head : len(ours)-tail]...)
+	case Theirs:
+		m.write(theirs[head : len(theirs)-tail]...)
+	default:
+		m.mark(MarkOurs + m.ourName)
+		m.whole(ours[head : len(ours)-tail])
+		m.mark(markMiddle)
+		m.whole(theirs[head : len(theirs)-tail])
+		m.mark(MarkTheirs + m.theirName)
+	}
 	m.write(ours[len(ours)-tail:]...)
 }
 

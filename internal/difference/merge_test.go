@@ -42,6 +42,29 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	const base = "1\n2\n3\n4\n5\n"
+	for name, c := range map[string]struct {
+		base, ours, theirs, our, their string
+		at                             []int
+	}{
+		"nothing":         {base, base, base, base, base, nil},
+		"different":       {base, "1\nx\n3\n4\n5\n6\n", "0\n1\ny\n3\n4\n5\n", "0\n1\nx\n3\n4\n5\n6\n", "0\n1\ny\n3\n4\n5\n6\n", []int{3}},
+		"removed":         {base, "1\n5\n", "1\n2\nx\n4\n5\n", "1\n5\n", "1\n2\nx\n4\n5\n", []int{2}},
+		"same ends":       {base, "1\na\nx\nb\n5\n", "1\na\ny\nb\n5\n", "1\na\nx\nb\n5\n", "1\na\ny\nb\n5\n", []int{3}},
+		"no last newline": {"a", "b", "c", "b", "c", []int{1}},
+		"two":             {"a\n1\n2\nb\n", "x\n1\n2\nx\n", "y\n1\n2\ny\n", "x\n1\n2\nx\n", "y\n1\n2\ny\n", []int{1, 4}},
+	} {
+		for winner, want := range map[Winner]string{Ours: c.our, Theirs: c.their} {
+			got, at := Settle([]byte(c.base), []byte(c.ours), []byte(c.theirs), winner)
+			if string(got) != want || !slices.Equal(at, c.at) {
+				t.Errorf("%s, %d wins: %q, %v; want %q, %v", name, winner, got, at, want, c.at)
+			}
+		}
+	}
+}
+
 // laws hold for every merge of three texts.
 func laws(t *testing.T, base, ours, theirs []byte) {
 	t.Helper()
@@ -60,6 +83,12 @@ func laws(t *testing.T, base, ours, theirs []byte) {
 	turned, others := Merge(base, theirs, ours, "t", "o")
 	if len(conflicts) != len(others) || len(conflicts) == 0 && !bytes.Equal(got, turned) {
 		t.Fatalf("merging %q and %q into %q depends on their order: %q, %q", ours, theirs, base, got, turned)
+	}
+	for _, winner := range []Winner{Ours, Theirs} {
+		settled, places := Settle(base, ours, theirs, winner)
+		if len(places) != len(conflicts) || len(conflicts) == 0 && !bytes.Equal(settled, got) {
+			t.Fatalf("settling %q and %q into %q: %q, %v; merging them %v", ours, theirs, base, settled, places, conflicts)
+		}
 	}
 	all := bytes.Split(got, []byte("\n"))
 	for _, line := range conflicts {

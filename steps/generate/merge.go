@@ -20,6 +20,16 @@ const (
 	mergeTheirs = "generated"
 )
 
+// Prefer says what stays of lines that a person and a template both changed.
+type Prefer string
+
+// The preferences.
+const (
+	PreferNone      Prefer = "" // both, between marks
+	PreferGenerated Prefer = "generated-wins"
+	PreferManual    Prefer = "manual-wins"
+)
+
 // Conflict is a place where a person and a template changed the same lines.
 type Conflict struct {
 	Path string
@@ -50,15 +60,19 @@ func (s *survey) mergeFile(f *File, before, after, last state.Digest) error {
 		return err
 	}
 	if slices.ContainsFunc([][]byte{base, now.Content, f.Content}, func(b []byte) bool { return bytes.IndexByte(b, 0) >= 0 }) {
-		s.report.Conflicts = append(s.report.Conflicts, Conflict{Path: f.Path, Why: "it is not text; yours was kept"})
-		return nil
+		return s.mergeBinary(f, before, after)
 	}
 	out := *f
 	var lines []int
-	out.Content, lines = difference.Merge(base, now.Content, f.Content, mergeOurs, mergeTheirs)
-	if len(lines) > 0 {
-		s.report.Conflicts = append(s.report.Conflicts, Conflict{Path: f.Path, Lines: lines})
+	switch s.prefer {
+	case PreferGenerated:
+		out.Content, lines = difference.Settle(base, now.Content, f.Content, difference.Theirs)
+	case PreferManual:
+		out.Content, lines = difference.Settle(base, now.Content, f.Content, difference.Ours)
+	default:
+		out.Content, lines = difference.Merge(base, now.Content, f.Content, mergeOurs, mergeTheirs)
 	}
+	s.conflicting(Conflict{Path: f.Path, Lines: lines})
 	if merged := state.DigestOf(out.Content); merged != before {
 		s.report.Merged = append(s.report.Merged, f.Path)
 		if err := s.backUpAs(f); err != nil {
@@ -71,25 +85,66 @@ func (s *survey) mergeFile(f *File, before, after, last state.Digest) error {
 	return nil
 }
 
+// conflicting notes a conflict, among those that are settled if one side wins.
+func (s *survey) conflicting(c Conflict) {
+	switch {
+	case len(c.Lines) == 0 && c.Why == "":
+	case s.prefer == PreferNone:
+		s.report.Conflicts = append(s.report.Conflicts, c)
+	default:
+		s.report.Settled = append(s.report.Settled, c)
+	}
+}
+
+// mergeBinary decides about a file that has no lines.
+func (s *survey) mergeBinary(f *File, before, after state.Digest) error {
+	if s.prefer != PreferGenerated {
+		s.conflicting(Conflict{Path: f.Path, Why: "it is not text; yours was kept"})
+		return nil
+	}
+	s.conflicting(Conflict{Path: f.Path, Why: "it is not text; the generated one replaced yours"})
+	s.report.Updated = append(s.report.Updated, f.Path)
+	if err := s.backUpAs(f); err != nil {
+		return err
+	}
+	s.write(f, before, after)
+	return nil
+}
+
 // deleted decides about a file that a person removed: it stays away unless its
 // template has something new to say.
 func (s *survey) deleted(f *File, after state.Digest) (stays bool) {
-	last := s.last.Files[f.Path]
+	last := s.lastOf(f.Path)
 	if !s.merge || last == "" {
 		return false
 	}
-	if after == last {
+	if after == last || s.prefer == PreferManual {
 		s.next.Files[f.Path] = after
 		s.report.Kept = append(s.report.Kept, f.Path)
+		if after != last {
+			s.conflicting(Conflict{Path: f.Path, Why: "you removed it, and its template changed; it stays away"})
+		}
 		return true
 	}
-	s.report.Conflicts = append(s.report.Conflicts, Conflict{Path: f.Path, Why: "you removed it, and its template changed; it is there again"})
+	s.conflicting(Conflict{Path: f.Path, Why: "you removed it, and its template changed; it is there again"})
 	return false
 }
 
 func marked(content []byte) bool {
 	mark := []byte(difference.MarkOurs + mergeOurs)
 	return bytes.HasPrefix(content, mark) || bytes.Contains(content, append([]byte("\n"), mark...))
+}
+
+// lastOf returns the digest of what was generated last for a path, empty if that is
+// not known.
+func (s *survey) lastOf(name string) state.Digest {
+	if !s.given {
+		return s.last.Files[name]
+	}
+	if f := s.base.files[name]; f != nil {
+		return state.DigestOf(f.content)
+	}
+	return ""
 }
 
 // baseOf returns what was generated last for a path; nothing if that is not known.

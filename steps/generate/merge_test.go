@@ -131,3 +131,48 @@ func TestMergeWithoutBase(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 }
+
+// TestMergePrefers has one side win: of lines, of files that are no text, and of files
+// that a person removed.
+func TestMergePrefers(t *testing.T) {
+	t.Parallel()
+	base := map[string]string{"lines": "1\n2\n3\n", "binary": "\x00a", "removed": "1\n", "same": "1\n"}
+	next := map[string]string{"lines": "1\ny\n3\n", "binary": "\x00c", "removed": "2\n", "same": "1\n"}
+	for prefer, want := range map[Prefer]map[string]string{
+		PreferManual:    {"lines": "1\nx\n3\n", "binary": "\x00b", "same": "1\n"},
+		PreferGenerated: {"lines": "1\ny\n3\n", "binary": "\x00c", "removed": "2\n", "same": "1\n"},
+	} {
+		for _, given := range []bool{false, true} {
+			dir := t.TempDir()
+			opts := WriteOptions{Merge: true, Prefer: prefer}
+			if given { // nothing is known of the last write but its tree
+				earlier := t.TempDir()
+				for name, content := range base {
+					put(t, dir, name, content)
+					put(t, earlier, name, content)
+				}
+				put(t, earlier, ".git/config", "not of the tree")
+				opts.Base = os.DirFS(earlier)
+			} else {
+				write(t, dir, base)
+			}
+			put(t, dir, "lines", "1\nx\n3\n")
+			put(t, dir, "binary", "\x00b")
+			if err := os.Remove(filepath.Join(dir, "removed")); err != nil {
+				t.Fatal(err)
+			}
+			changes, err := Write(t.Context(), dir, planFor(next), opts)
+			if err != nil || len(changes.Conflicts) > 0 || len(changes.Settled) != 3 {
+				t.Errorf("%s, %t: %+v, %v", prefer, given, changes, err)
+			}
+			wantContents(t, dir, want)
+			wantNoTraces(t, dir)
+			// What won is not in conflict again.
+			changes, err = Write(t.Context(), dir, planFor(next), WriteOptions{Merge: true})
+			if err != nil || len(changes.Conflicts) > 0 {
+				t.Errorf("%s, %t, again: %+v, %v", prefer, given, changes, err)
+			}
+			wantContents(t, dir, want)
+		}
+	}
+}

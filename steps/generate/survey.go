@@ -27,8 +27,9 @@ type Changes struct {
 	Kept []string
 	// Merged were changed by hand and by their templates, and have both changes now;
 	// Conflicts are those where that could not be, and files that were removed by hand.
-	Merged    []string
-	Conflicts []Conflict
+	// Settled are conflicts that [WriteOptions.Prefer] decided.
+	Merged             []string
+	Conflicts, Settled []Conflict
 }
 
 // survey compares a plan with what is in the directory and decides every change.
@@ -40,6 +41,8 @@ type survey struct {
 	force bool
 	merge bool
 
+	prefer  Prefer
+	given   bool // base was given by the caller
 	advance Advance
 	meter   *meter // of what is staged
 
@@ -65,10 +68,16 @@ func newSurvey(ctx context.Context, root *os.Root, dir string, plan *Plan, opts 
 		return nil, err
 	}
 	s := &survey{
-		root: root, dir: dir, plan: plan, last: last, force: opts.Force, merge: opts.Merge, advance: opts.Advance,
+		root: root, dir: dir, plan: plan, last: last, force: opts.Force, merge: opts.Merge, prefer: opts.Prefer, advance: opts.Advance,
 		next: manifest{Schema: paperSchema, Files: map[string]state.Digest{}, Edits: map[string][]state.Digest{}},
 		gone: map[string]bool{}, spelling: map[string]string{}, plain: map[string]bool{},
 		absent: map[string]string{}, names: map[string]map[string]string{},
+	}
+	if opts.Merge && opts.Base != nil {
+		if s.base, err = treeOf(opts.Base); err != nil {
+			return nil, err
+		}
+		s.given = true
 	}
 	// Removals come first: a folder may have to make room for a file of its name.
 	if err := s.removals(); err != nil {
@@ -210,7 +219,7 @@ func unreadable(dir string, err error) error { return fmt.Errorf("write to %s: %
 
 // existing decides about a regular file that is there already.
 func (s *survey) existing(f *File, mode fs.FileMode, before, after state.Digest) error {
-	last := s.last.Files[f.Path]
+	last := s.lastOf(f.Path)
 	whole := len(f.Regions) == 0 // the policy of a file with regions is that of these
 	switch {
 	case before == after && sameMode(mode, f.Mode):

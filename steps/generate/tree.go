@@ -126,6 +126,56 @@ func (f *openFolder) ReadDir(n int) ([]fs.DirEntry, error) {
 	return out, nil
 }
 
+// treeOf reads a tree into memory, with the bounds of one that is unpacked. Links and
+// what tools keep for themselves are left out.
+func treeOf(fsys fs.FS) (*tree, error) {
+	if t, ok := fsys.(*tree); ok {
+		return t, nil
+	}
+	t := newTree()
+	n, left := 0, int64(maxArchive)
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if _, forbidden := forbiddenFolder(path.Base(name)); forbidden && d.IsDir() {
+			return fs.SkipDir
+		}
+		if n++; n > maxEntries {
+			return fault.New(fault.Finding, "name the tree that was generated, and nothing above it", "more than %d files and folders", maxEntries)
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		content, err := readFile(fsys, name, int(left))
+		if err != nil {
+			return err
+		}
+		left -= int64(len(content))
+		t.add(name, content, 0o644)
+		return nil
+	})
+	t.index()
+	return t, fault.Wrap(err, fault.Unavailable, "", "read the base of the merge")
+}
+
+// TreeOf returns the tree of a generate entry, as a base for a merge.
+func TreeOf(ctx context.Context, link *state.Link, blobs state.Blobs) (fs.FS, error) {
+	artifact, ok := link.Entry.Artifact(state.ArtifactTree)
+	if !ok {
+		return nil, fault.New(fault.Finding, "name a state with a generated tree", "the %s entry %s has no tree", link.Entry.Phase, link.Digest.Short())
+	}
+	archive, err := state.ReadBlob(ctx, blobs, artifact)
+	if err != nil {
+		return nil, err
+	}
+	t, err := unpack(archive)
+	if err != nil {
+		return nil, fmt.Errorf("tree of the %s entry %s: %w", link.Entry.Phase, link.Digest.Short(), err)
+	}
+	return t, nil
+}
+
 // pack writes the plan as the artifact that later phases read.
 func (p *Plan) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, err error) {
 	t := newTree()

@@ -40,6 +40,12 @@ type WriteOptions struct {
 	// refusing them; where both changed the same lines, both stand between marks.
 	// Not with Force.
 	Merge bool
+	// Prefer says whose lines stay where Merge finds that both changed them; the zero
+	// value marks both.
+	Prefer Prefer
+	// Base, if set, is what Merge takes for the last generated tree, instead of what the
+	// last write kept of it.
+	Base fs.FS
 	// Within, if set, is the directory of the project: no folder between it and the
 	// directory that is written to may be a link.
 	Within string

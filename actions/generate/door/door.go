@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
@@ -74,8 +75,11 @@ type Options struct {
 // Template renders templates.
 type Template struct {
 	Options
-	DryRun bool `help:"Show a unified diff and the commands that would run, and write and run nothing."`
-	Merge  bool `help:"Merge what is new into files that were changed by hand; what both changed is marked."`
+	DryRun bool       `help:"Show a unified diff and the commands that would run, and write and run nothing."`
+	Merge  app.Choice `placeholder:"SIDE" help:"Merge what is new into files that were changed by hand. What both changed is marked; with --merge=generated-wins or --merge=manual-wins one side stays."`
+	// MergeBase is read from where the tree that was generated last can be found, if the
+	// directory does not have it.
+	MergeBase string `placeholder:"REF" help:"What --merge takes for the tree that was generated last: a state, <store>@sha256:<digest>, or a directory. Default: what the last run kept below the output directory."`
 }
 
 // Help shows how it is called.
@@ -109,8 +113,8 @@ func (t *Template) Run(ctx context.Context, a *app.App) error {
 		return err
 	}
 	out := NewTree(a, project, t.Options)
-	if out.merge = t.Merge; t.Merge && (t.Force || out.Dir == "") {
-		return fault.New(fault.Usage, "give --output-dir, and not --force", "--merge merges into a directory")
+	if err := t.merging(ctx, a, project, &out); err != nil {
+		return err
 	}
 	out.step = step
 	if t.DryRun {
@@ -132,6 +136,8 @@ type Tree struct {
 	Force bool
 
 	merge   bool
+	prefer  generate.Prefer
+	base    fs.FS
 	step    *generate.Step // that made the tree, if this process did
 	project string
 	note    func(finding.Finding)
@@ -164,14 +170,23 @@ func (t Tree) Write(ctx context.Context, s state.State, blobs state.Blobs) error
 	if err != nil {
 		return err
 	}
-	changes, err := generate.Write(ctx, t.Dir, plan, generate.WriteOptions{Force: t.Force, Merge: t.merge, Within: t.project, Lock: locker, Advance: t.advance})
+	options := t.options()
+	options.Lock, options.Advance = locker, t.advance
+	changes, err := generate.Write(ctx, t.Dir, plan, options)
 	if err != nil {
 		return err
 	}
 	for _, c := range changes.Conflicts {
 		t.tell(c)
 	}
+	for _, c := range changes.Settled {
+		t.settled(c)
+	}
 	return changes.Unmerged(t.Dir)
+}
+
+func (t Tree) options() generate.WriteOptions {
+	return generate.WriteOptions{Force: t.Force, Merge: t.merge, Prefer: t.prefer, Base: t.base, Within: t.project}
 }
 
 // tell makes findings of the conflicts in one file.
@@ -191,6 +206,22 @@ func (t Tree) tell(c generate.Conflict) {
 	}
 }
 
+// settled tells of conflicts that --merge decided: nothing to do, but to know.
+func (t Tree) settled(c generate.Conflict) {
+	f := finding.Finding{
+		Rule: "generate-conflict-settled", Severity: finding.Info, Where: finding.Place{File: below(t.project, filepath.Join(t.Dir, filepath.FromSlash(c.Path)))},
+		What: c.Path + ": " + c.Why,
+	}
+	if len(c.Lines) == 0 {
+		t.note(f)
+	}
+	for _, line := range c.Lines {
+		f.Where.Line = line
+		f.What = fmt.Sprintf("you and the template changed the same lines of %s: %s", c.Path, t.prefer)
+		t.note(f)
+	}
+}
+
 func (t Tree) diff(ctx context.Context, w io.Writer, chain *app.Chain, step *generate.Step) error {
 	if t.Dir == "" {
 		return fault.New(fault.Usage, "give --output-dir", "a dry run compares with a directory, and none is named")
@@ -204,7 +235,7 @@ func (t Tree) diff(ctx context.Context, w io.Writer, chain *app.Chain, step *gen
 			return err
 		}
 	}
-	return generate.Diff(ctx, w, t.Dir, plan, generate.WriteOptions{Force: t.Force, Merge: t.merge, Within: t.project})
+	return generate.Diff(ctx, w, t.Dir, plan, t.options())
 }
 
 func locker(ctx context.Context, path string) (func() error, error) {
