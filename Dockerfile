@@ -18,7 +18,9 @@ COPY . /src/
 # Three dots are Go's "all below".
 ARG PHASE=...
 RUN mkdir -p /out/tmp && chmod 1777 /out/tmp \
- && CGO_ENABLED=0 go build -C /src -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -o /out/ "./actions/$PHASE" \
+ && export CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false' \
+ && go build -C /src -ldflags='-s -w -buildid=' -o "internal/sandbox/embedded/helper_linux_$(go env GOARCH)" ./internal/sandbox/embedded/helper \
+ && go build -C /src -tags=helper -ldflags='-s -w -buildid=' -o /out/ "./actions/$PHASE" \
  && { [ -e /out/ultrafast ] || ln -s "$PHASE" /out/ultrafast; }
 
 FROM scratch

@@ -124,12 +124,46 @@ func (b *builder) compile(ctx context.Context, programs []string, platform strin
 	if b.version != "" {
 		link += " -X github.com/ultrafast-ci/ultrafast/internal/app.released=" + b.version
 	}
-	args := append([]string{
+	args, err := b.embedHelper(ctx, platform)
+	if err != nil {
+		return err
+	}
+	args = slices.Concat([]string{
 		"build", "-trimpath", "-buildvcs=false", "-mod=readonly", link,
 		"-o", out + string(filepath.Separator),
-	}, packages...)
-	_, err := b.goCommand(ctx, platform, args...)
+	}, args, packages)
+	_, err = b.goCommand(ctx, platform, args...)
 	return fault.Wrap(err, fault.Finding, "make `go build ./...` work", "compile for "+platform)
+}
+
+// sandboxDir is the package that starts the helper.
+const sandboxDir = "internal/sandbox/embedded"
+
+// embedHelper builds the small program that the sandbox starts, and returns the
+// arguments with which the go command puts it into others; none where there is no
+// sandbox. An overlay stands for the file: nothing is written into the source.
+func (b *builder) embedHelper(ctx context.Context, platform string) ([]string, error) {
+	system, arch, _ := strings.Cut(platform, "/")
+	if system != "linux" {
+		return nil, nil
+	}
+	work, err := filepath.Abs(b.work)
+	if err != nil {
+		return nil, err
+	}
+	helper := filepath.Join(work, "helper_linux_"+arch)
+	if _, err := b.goCommand(ctx, platform, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags=-s -w -buildid=",
+		"-o", helper, "./"+sandboxDir+"/helper"); err != nil {
+		return nil, fault.Wrap(err, fault.Finding, "make `go build ./...` work", "compile the sandbox's helper for "+platform)
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
+		filepath.Join(sandboxDir, filepath.Base(helper)): helper,
+	}})
+	if err != nil {
+		return nil, err
+	}
+	file := helper + ".json"
+	return []string{"-tags=helper", "-overlay=" + file}, os.WriteFile(file, overlay, 0o600)
 }
 
 // goCommand runs the go command of goVersion and returns its standard output.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/x509"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -322,7 +323,7 @@ func TestReproducible(t *testing.T) {
 		t.Skip("compiles two programs")
 	}
 	long := os.Getenv("ULTRAFAST_LONG") != ""
-	args := []string{"--json", "--phase", "generate", "--flavour", "scratch", "--platform", "linux/amd64"}
+	args := []string{"--json", "--phase", "cleanroom-test", "--flavour", "scratch", "--platform", "linux/amd64"}
 	if long {
 		args = []string{"--json"}
 	}
@@ -373,6 +374,40 @@ func TestReleasedVersion(t *testing.T) {
 	out, err := exec.Command(filepath.Join(b.compiled(platform), table[0].programs[0]), "--version").Output()
 	if err != nil && runtime.GOOS == "linux" || err == nil && string(out) != "ultrafast-market v9.8.7-rc.1\n" {
 		t.Errorf("it says %q, %v", out, err)
+	}
+}
+
+// TestHelper builds a program that starts sandboxes, and looks for the helper of its own
+// architecture in it. With ULTRAFAST_LONG it does so for the other one too.
+func TestHelper(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("compiles two programs")
+	}
+	machines := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+	for arch, machine := range machines {
+		if arch != runtime.GOARCH && os.Getenv("ULTRAFAST_LONG") == "" {
+			continue
+		}
+		b := &builder{source: root, work: t.TempDir(), log: t.Output()}
+		if err := b.compile(t.Context(), []string{"cleanroom-test"}, "linux/"+arch); err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(b.work, "helper_linux_"+arch)
+		f, err := elf.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Machine != machine {
+			t.Errorf("the helper for %s is for %s", arch, f.Machine)
+		}
+		f.Close()
+		if !strings.Contains(readText(t, filepath.Join(b.compiled("linux/"+arch), "cleanroom-test")), readText(t, name)) {
+			t.Errorf("the program for %s does not hold its helper", arch)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(root, sandboxDir, "helper_linux_"+runtime.GOARCH)); err == nil {
+		t.Error("the source was written to")
 	}
 }
 

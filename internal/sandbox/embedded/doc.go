@@ -39,7 +39,6 @@ package embedded
 import (
 	"log/slog"
 	"net/netip"
-	"regexp"
 	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -67,8 +66,16 @@ type Options struct {
 	Images sandbox.Images
 }
 
-// names matches the names of environments and containers: both are host names.
-var names = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+// validName reports whether s can name an environment or a container: both are host
+// names, letters, digits and inner hyphens, at most 63.
+func validName(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-'
+}
 
 // checkHosts refuses what would not be one line of a hosts file.
 func checkHosts(hosts map[string]string) error {
@@ -103,7 +110,7 @@ func checkNetwork(n sandbox.Network) error {
 }
 
 func checkName(what, name string) error {
-	if names.MatchString(name) {
+	if validName(name) {
 		return nil
 	}
 	return fault.New(fault.Usage, "use 1 to 63 letters, digits and hyphens",

@@ -126,7 +126,6 @@ func (e *environment) launch(ctx context.Context) error {
 	}
 	defer said.Close()
 	cmd := &exec.Cmd{
-		Path:       cmp.Or(e.backend.options.Helper, "/proc/self/exe"),
 		Args:       []string{argvSupervisor},
 		Env:        []string{"GOMAXPROCS=2", "GOTRACEBACK=single"},
 		Stderr:     said, // a crash report, if there ever is one
@@ -181,7 +180,7 @@ func (e *environment) spawn(cmd *exec.Cmd) error {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := cmd.Start()
+		cmd, err := e.backend.startAgain(cmd)
 		if err == nil {
 			e.process = cmd.Process
 		}
