@@ -10,7 +10,7 @@ BUILD       = -trimpath -buildvcs=false -ldflags='-s -w $(if $(filter darwin,$(s
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build helper install doors lint test test-platforms test-hostile release-actions demo fuzz service-images bench-doors bench-start bench-graph bench-render clean
+.PHONY: help build helper install doors lint test test-platforms test-hostile test-escape test-gc release-actions demo fuzz service-images bench-doors bench-start bench-graph bench-render clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,14 @@ test: ## everything that CI checks; sets up what it needs and stops what it star
 	elif command -v clang >/dev/null 2>&1; then CGO_ENABLED=1 CC=clang $(GO) test -race -timeout 15m ./... ; \
 	else $(GO) test -timeout 15m ./... ; fi
 	@$(MAKE) --no-print-directory demo
+
+# The list, without the frame that go test gives it.
+test-escape: ## every attempt to leave a sandbox, and what refused it, on each back end; all must fail
+	@ULTRAFAST_LONG=1 $(GO) test -count=1 -timeout 20m -v -run '^Test(Contract(Full|Reduced|None|Docker|Podman)$$|Escape)/^escape' ./internal/sandbox/... >build/test-escape.log 2>&1; code=$$?; \
+	grep -E '(^ {10}|: [a-z])[^=]|ESCAPED|--- (FAIL|SKIP)|^(FAIL|panic|ok)' build/test-escape.log; exit $$code
+
+test-gc: ## 100 killed runs on each back end, and gc: nothing may be left
+	ULTRAFAST_LONG=1 $(GO) test -count=1 -timeout 60m -v -run '^TestKilledRuns' ./internal/sandbox/...
 
 test-hostile: ## hostile values through every flag, file and test name of every verb, on every platform
 	ULTRAFAST_LONG=1 $(GO) test -count=1 -timeout 60m -run Hostile ./actions/ultrafast ./internal/platform/... ./internal/report ./internal/app

@@ -179,11 +179,7 @@ func (s *suite) readOnlyRoot(t *testing.T) {
 
 func (s *suite) otherProcesses(t *testing.T) {
 	e := s.environment(t, sandbox.Limits{})
-	for _, en := range e.Effective().Enforced {
-		if en.Name == "processes" && en.By == notEnforced {
-			t.Skipf("the back end says so: %s", en.Value)
-		}
-	}
+	seesOthers(t, e)
 	mark := markOf(t)
 	other, err := s.new(t).Create(deadline(t), sandbox.EnvironmentSpec{Name: "neighbour-" + mark})
 	if err != nil {

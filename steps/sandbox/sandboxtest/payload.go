@@ -37,6 +37,9 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int, o
 		"environment": p.environment, "work": p.work,
 	}[args[2]]
 	if !known {
+		do, known = p.escapePayloads()[args[2]]
+	}
+	if !known {
 		fmt.Fprintf(stderr, "unknown payload %q\n", args[2])
 		return 2, true
 	}

@@ -57,6 +57,9 @@ type Options struct {
 	// Limited says which limits are enforced on a whole tree, beside those of wall
 	// time and output: "memory" and "pids". Without "memory" one process is limited.
 	Limited []string
+	// Exceptions are attempts to leave, by name, that the engine behind the back end
+	// does not refuse, each with the reason why that is accepted.
+	Exceptions map[string]string
 	// Leftovers returns what is left on this machine of environments whose names
 	// have mark in them: control groups, directories, mounts. Nil if that cannot be
 	// seen. Processes the suite finds itself.
@@ -118,6 +121,7 @@ func Run(t *testing.T, newBackend func(t *testing.T) sandbox.Backend, o Options)
 		{"files of the host", sandbox.Reduced, s.hostFiles},
 		{"read-only root", sandbox.Full, s.readOnlyRoot},
 		{"processes of others", sandbox.Full, s.otherProcesses},
+		{"escape attempts", sandbox.None, s.escape},
 		{"names", sandbox.None, s.names},
 		{"list and delete", sandbox.None, s.listDelete},
 		{"effective", sandbox.None, s.effective},
