@@ -63,6 +63,11 @@ func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (san
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	if e, err := b.createFirst(ctx, spec); err != nil {
+		return nil, err
+	} else if e != nil {
+		return e, nil
+	}
 	found, err := b.probe(ctx)
 	if err != nil {
 		return nil, err
@@ -177,7 +182,7 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "", "delete environment "+name)
 	}
-	if err := errors.Join(r.Supervisor.kill(ctx), removeGroups(ctx, r.Groups)); err != nil {
+	if err := errors.Join(r.Supervisor.kill(ctx, 0), removeGroups(ctx, r.Groups)); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "", "delete environment "+name)
 	}
 	return removeDir(b.dir(name))
@@ -192,7 +197,7 @@ func (b *Backend) GC(ctx context.Context) (removed []string, err error) {
 	}
 	var errs []error
 	for _, e := range entries {
-		p, err := lock(b.dir(e.Name()))
+		p, err := lockDead(ctx, b.dir(e.Name()))
 		if err == nil && p != nil {
 			if err = b.sweep(ctx, p); err == nil {
 				removed = append(removed, e.Name())

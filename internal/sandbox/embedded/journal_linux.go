@@ -56,8 +56,15 @@ func processOf(pid int) (process, error) {
 	return process{pid, st.start}, err
 }
 
-// kill kills the process if it is still the one meant, and waits for its end.
-func (p process) kill(ctx context.Context) error {
+// lives reports whether the process is still there.
+func (p process) lives() bool {
+	now, err := processOf(p.PID)
+	return err == nil && now == p
+}
+
+// kill kills the process if it is still the one meant, after the grace in which it may
+// end by itself, and waits for its end.
+func (p process) kill(ctx context.Context, grace time.Duration) error {
 	if p.PID <= 1 {
 		return nil
 	}
@@ -70,8 +77,14 @@ func (p process) kill(ctx context.Context) error {
 	}
 	defer unix.Close(fd)
 	// The descriptor pins the number: now a look tells whose it is.
-	if now, err := processOf(p.PID); err != nil || now != p {
+	if !p.lives() {
 		return nil
+	}
+	if grace > 0 {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(grace.Milliseconds()))
+		if n > 0 && err == nil {
+			return nil
+		}
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill process %d: %w", p.PID, err)
@@ -116,7 +129,7 @@ func (b *Backend) claim(ctx context.Context, name string) (*place, error) {
 		if !errors.Is(err, fs.ErrExist) {
 			return nil, fault.Wrap(err, fault.Unavailable, "choose a state directory that can be written", "make the directory of environment "+name)
 		}
-		p, err := lock(dir)
+		p, err := lockDead(ctx, dir)
 		if err != nil {
 			return nil, err
 		}
@@ -152,6 +165,32 @@ func lock(dir string) (*place, error) {
 		return nil, fault.Wrap(err, fault.Unavailable, "keep the state directory on a local file system", "lock "+dir)
 	}
 	return nil, nil
+}
+
+// lockTime bounds the wait for the lock of a creator that is gone.
+const lockTime = 2 * time.Second
+
+// lockDead locks dir if its creator is gone. A child that was being started when the
+// creator was killed holds the lock a moment longer: for that it waits.
+func lockDead(ctx context.Context, dir string) (*place, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	again := time.NewTicker(2 * time.Millisecond)
+	defer again.Stop()
+	for {
+		p, err := lock(dir)
+		if p != nil || err != nil || !exists(dir) {
+			return p, err
+		}
+		if r, err := readRecord(dir); err == nil && r.Creator.lives() {
+			return nil, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-again.C:
+		}
+	}
 }
 
 // write replaces the record: a reader sees the old one or the new one.
@@ -207,7 +246,13 @@ func (b *Backend) sweep(ctx context.Context, p *place) error {
 	case err != nil:
 		return fault.Wrap(err, fault.Unavailable, "remove the directory by hand", "remove an environment")
 	default:
-		if err := errors.Join(r.Supervisor.kill(ctx), removeGroups(ctx, r.Groups)); err != nil {
+		var grace time.Duration
+		if r.Level < sandbox.Full {
+			// Nothing but the supervisor knows what is below it; it has seen that its
+			// creator ended, and is about to end it.
+			grace = closeTime
+		}
+		if err := errors.Join(r.Supervisor.kill(ctx, grace), removeGroups(ctx, r.Groups)); err != nil {
 			return fault.Wrap(err, fault.Unavailable, "", "remove environment "+r.Name)
 		}
 	}

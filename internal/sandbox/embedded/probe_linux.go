@@ -52,12 +52,43 @@ func (b *Backend) probe(ctx context.Context) (*findings, error) {
 	if err := b.tryLevels(ctx, f); err != nil {
 		return nil, err
 	}
+	b.settle(ctx, f)
+	return f, nil
+}
+
+// settle keeps what was found for all that follow.
+func (b *Backend) settle(ctx context.Context, f *findings) {
 	f.notes["level"] = f.variant.Level.String()
 	f.notes["user namespace"] = strconv.FormatBool(f.variant.UserNS)
 	f.notes["control groups"] = describeGroups(f)
 	b.found = f
 	b.log.DebugContext(ctx, "sandbox probed", "level", f.variant.Level, "user_namespace", f.variant.UserNS, "refused", f.refused)
-	return f, nil
+}
+
+// createFirst makes the environment and the findings in one: where the best way to
+// isolate works, as nearly everywhere, the first environment is where it is tried. It
+// returns neither if that way does not work, or if the findings are there already.
+func (b *Backend) createFirst(ctx context.Context, spec sandbox.EnvironmentSpec) (*environment, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.found != nil || b.maxLevel() < sandbox.Full {
+		return nil, nil
+	}
+	usable, why := usableGroups()
+	f := &findings{notes: notes(), variant: fullVariants()[0], parents: usable, noGroups: why}
+	e, err := b.create(ctx, spec, f)
+	if err != nil && (fault.KindOf(err) == fault.Finding || ctx.Err() != nil) {
+		return nil, err // the name is taken
+	}
+	if err == nil {
+		if err = e.rehearse(ctx); err == nil {
+			b.settle(ctx, f)
+			return e, nil
+		}
+		err = errors.Join(err, e.Close(ctx))
+	}
+	b.log.DebugContext(ctx, "the best way to isolate does not work", "error", err)
+	return nil, nil
 }
 
 // tryLevels tries from the strongest way to isolate to the weakest.

@@ -285,7 +285,7 @@ func TestProcessKillSparesAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	me.Start++ // the number is ours, the start time is not: another had it before
-	if err := me.kill(t.Context()); err != nil {
+	if err := me.kill(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
 }
