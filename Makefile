@@ -10,7 +10,7 @@ BUILD       = -trimpath -buildvcs=false -ldflags='-s -w $(if $(filter darwin,$(s
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build helper install doors lint test test-platforms test-hostile test-escape test-gc release-actions demo fuzz service-images bench-doors bench-start bench-graph bench-render clean
+.PHONY: help build helper install doors lint test test-platforms test-hostile test-escape test-gc release-actions demo fuzz service-images bench-doors bench-start bench-graph bench-render bench-cleanroom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,11 +29,11 @@ install: helper ## install the binaries into the directory of go install
 # program starts itself again.
 HELPER := helper_linux_$(shell $(GO) env GOARCH)
 ifneq ($(filter linux/amd64 linux/arm64,$(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH)),)
-EMBED  := -tags=helper -overlay=build/$(HELPER).json
+EMBED  := -tags=helper -overlay=$(CURDIR)/build/$(HELPER).json
 helper:
 	@mkdir -p build
 	@$(GO) build $(BUILD) -o build/$(HELPER) ./internal/sandbox/embedded/helper
-	@printf '{"Replace":{"internal/sandbox/embedded/%s":"build/%s"}}' $(HELPER) $(HELPER) >build/$(HELPER).json
+	@printf '{"Replace":{"%s/internal/sandbox/embedded/%s":"%s/build/%s"}}' '$(CURDIR)' $(HELPER) '$(CURDIR)' $(HELPER) >build/$(HELPER).json
 else
 helper:
 endif
@@ -110,6 +110,12 @@ bench-render: build ## the Tera engine beside its peers, and 5,000 files beside 
 	@mkdir -p build/bench-render
 	@cd bench/render && $(GO) build -o ../../build/bench-render/render .
 	@build/bench-render/render -bin $(BIN)/ultrafast-generate -results bench/render/RESULTS.md
+
+bench-cleanroom: build ## the clean room beside docker, podman, bubblewrap and runc; writes bench/cleanroom/RESULTS.md
+	@images/busybox.sh
+	@mkdir -p build/bench-cleanroom
+	@cd bench/cleanroom && $(GO) build $(BUILD) $(EMBED) -o ../../build/bench-cleanroom/cleanroom .
+	@build/bench-cleanroom/cleanroom -bin $(BIN) -results bench/cleanroom/RESULTS.md
 
 clean: ## remove what was built
 	rm -rf build

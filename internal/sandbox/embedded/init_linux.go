@@ -59,6 +59,9 @@ func initMain() int {
 	p := &payload{link: link}
 	if err := p.start(); err != nil {
 		_ = link.send(linkMessage{Failure: asFailure("start the container", err)})
+		if !p.full {
+			killDescendants() // the payload may run, and its creator be gone
+		}
 		return 1
 	}
 	go p.obey(terminate)

@@ -412,11 +412,9 @@ func (s *suite) diskFill(t *testing.T) outcome {
 // hostState is what must not change outside, in words.
 func hostState() string {
 	var b bytes.Buffer
-	name, _ := os.Hostname()
-	fmt.Fprintf(&b, "host name %s", name)
-	for _, file := range []string{"/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/sys/kernel/uevent_helper", "/proc/sys/kernel/domainname"} {
+	for _, file := range []string{"/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/sys/kernel/uevent_helper", "/proc/sys/kernel/domainname"} {
 		content, err := os.ReadFile(file)
-		fmt.Fprintf(&b, ", %s %q %v", file, content, err)
+		fmt.Fprintf(&b, "%s %q %v, ", file, content, err)
 	}
 	return b.String()
 }
