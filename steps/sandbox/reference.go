@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
@@ -49,9 +50,9 @@ var aliases = map[string]string{"postgres": "15", "redis": "7"}
 const maxReference = 4096
 
 var (
-	hostForm       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
-	repositoryForm = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagForm        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	hostForm       = lazy(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
+	repositoryForm = lazy(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagForm        = lazy(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 )
 
 // ParseReference reads an image reference as people write it:
@@ -99,7 +100,7 @@ func parseReference(text, registry string) (Reference, error) {
 	if tag == "" && digest == "" {
 		tag = cmp.Or(aliases[name], "latest")
 	}
-	if strings.HasSuffix(rest, ":") || tag != "" && !tagForm.MatchString(tag) {
+	if strings.HasSuffix(rest, ":") || tag != "" && !tagForm().MatchString(tag) {
 		return Reference{}, fault.New(fault.Usage, "", "tag %s is empty, has other characters than letters, digits, dots, dashes and underscores, or more than 128", quoted(tag))
 	}
 	r := Reference{Tag: tag, Digest: digest}
@@ -142,7 +143,7 @@ func (r *Reference) placeIn(registry, name string) error {
 		return nil
 	}
 	host, prefix, _ := strings.Cut(strings.TrimSuffix(registry, "/"), "/")
-	if !hostForm.MatchString(host) {
+	if !hostForm().MatchString(host) {
 		return fault.New(fault.Usage, "write host, host:port or layout:DIR", "the default registry %s is not a host", quoted(registry))
 	}
 	r.Registry, r.Repository = host, strings.TrimPrefix(prefix+"/"+name, "/")
@@ -169,10 +170,10 @@ func (r Reference) checked() (Reference, error) {
 	if r.Registry == DefaultRegistry && !strings.Contains(r.Repository, "/") {
 		r.Repository = "library/" + r.Repository
 	}
-	if !hostForm.MatchString(r.Registry) {
+	if !hostForm().MatchString(r.Registry) {
 		return Reference{}, fault.New(fault.Usage, "", "registry %s is not a host name", quoted(r.Registry))
 	}
-	if len(r.Repository) > 255 || !repositoryForm.MatchString(r.Repository) {
+	if len(r.Repository) > 255 || !repositoryForm().MatchString(r.Repository) {
 		return Reference{}, fault.New(fault.Usage, "", "repository %s may have lower-case letters, digits, and single . _ - between them", quoted(r.Repository))
 	}
 	return r, nil
@@ -243,4 +244,10 @@ func (r Reference) CheckPinned(environment string, locked bool) error {
 			"image %s is refused for %s: no digest pins it", r, environment)
 	}
 	return nil
+}
+
+// lazy compiles when first asked: the sandboxes' helper, which parses no reference, links
+// this package, and should not pay for it at every start.
+func lazy(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
 }

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"os"
@@ -36,7 +37,7 @@ func identityMap(a, b owner) (*os.File, error) {
 	}
 	defer w.Close()
 	cmd := &exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{argvHold}, Env: []string{}, Stdin: r,
+		Path: cmp.Or(helperPath(), self), Args: []string{argvHold}, Env: []string{}, Stdin: r,
 		SysProcAttr: &syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWUSER,
 			UidMappings: swapped(a.UID, b.UID),

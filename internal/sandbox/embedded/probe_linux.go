@@ -75,7 +75,8 @@ func (b *Backend) createFirst(ctx context.Context, spec sandbox.EnvironmentSpec)
 		return nil, nil
 	}
 	usable, why := usableGroups()
-	f := &findings{notes: notes(), variant: fullVariants()[0], parents: usable, noGroups: why}
+	f := &findings{notes: notes(), parents: usable, noGroups: why}
+	f.variant = b.fullVariants(f)[0]
 	e, err := b.create(ctx, spec, f)
 	if err != nil && (fault.KindOf(err) == fault.Finding || ctx.Err() != nil) {
 		return nil, err // the name is taken
