@@ -6,11 +6,10 @@ import (
 
 	"github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
 	"github.com/ultrafast-ci/ultrafast/internal/app"
-	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 )
 
 func main() {
-	if embedded.Reexec() {
+	if door.Reexec() {
 		return
 	}
 	os.Exit(app.Main(door.New(), app.System()))

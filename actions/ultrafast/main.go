@@ -5,15 +5,15 @@ package main
 import (
 	"os"
 
+	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
 	"github.com/ultrafast-ci/ultrafast/actions/ultrafast/door"
 	"github.com/ultrafast-ci/ultrafast/actions/ultrafast/reference"
 	"github.com/ultrafast-ci/ultrafast/internal/app"
-	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/hook"
 )
 
 func main() {
-	if embedded.Reexec() || hook.Reexec() {
+	if cleanroom.Reexec() || hook.Reexec() {
 		return
 	}
 	d, ok := reference.Named(os.Args[0])

@@ -12,10 +12,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
 	"github.com/ultrafast-ci/ultrafast/actions/ultrafast/door"
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/app/apptest"
-	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/hook"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
@@ -23,7 +23,7 @@ import (
 // TestMain runs the tests, or the program itself where a verb starts it again: it
 // asks for its own executable, which is that of the tests then.
 func TestMain(m *testing.M) {
-	if embedded.Reexec() || hook.Reexec() {
+	if cleanroom.Reexec() || hook.Reexec() {
 		return
 	}
 	if strings.HasSuffix(filepath.Base(os.Args[0]), ".test") && len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {

@@ -182,24 +182,39 @@ func (a *App) command(ctx context.Context, door Door) (err error) {
 // errInterrupted is the cause of a context that a signal cancelled.
 var errInterrupted = fault.New(fault.Interrupted, "", "interrupted by a signal")
 
+// lastGrace is what is left for cleaning up when a SIGTERM follows a SIGINT: a CI
+// system that stops a job kills what is there two and a half seconds later.
+const lastGrace = 2 * time.Second
+
 // interruptible returns a context that SIGINT or SIGTERM cancels. A second signal
-// ends the process at once.
+// ends the process at once, but for the SIGTERM that CI systems send seconds after
+// SIGINT: what is being cleaned up then has a moment more.
 func interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
 	go func() {
+		var first os.Signal
 		select {
-		case <-signals:
+		case first = <-signals:
 			cancel(errInterrupted)
 		case <-done:
 			return
 		}
-		select {
-		case <-signals:
+		var late <-chan time.Time // nil until the signal that follows
+		for {
+			select {
+			case s := <-signals:
+				if s == syscall.SIGTERM && first == os.Interrupt {
+					first, late = s, time.After(lastGrace)
+					continue
+				}
+			case <-late:
+			case <-done:
+				return
+			}
 			os.Exit(fault.Interrupted.ExitCode())
-		case <-done:
 		}
 	}()
 	return ctx, func() { signal.Stop(signals); close(done); cancel(nil) }

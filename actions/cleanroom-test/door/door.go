@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
 	"github.com/ultrafast-ci/ultrafast/internal/oci"
-	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/rootfs"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/toolchain"
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
@@ -30,10 +28,14 @@ type CLI struct {
 
 // Commands are the verbs of the phase.
 type Commands struct {
-	Run   Run   `cmd:"" help:"Build, test and package the generated tree."`
-	Exec  Exec  `cmd:"" help:"Run one command in the clean room."`
-	Merge Merge `cmd:"" help:"Make one result of the shards of a test run."`
-	GC    GC    `cmd:"" name:"gc" help:"Remove what killed runs left behind."`
+	Run         Run         `cmd:"" help:"Build, test and package the generated tree."`
+	Exec        Exec        `cmd:"" help:"Run one command in the clean room."`
+	Merge       Merge       `cmd:"" help:"Make one result of the shards of a test run."`
+	Environment Environment `cmd:"" help:"Environments that outlive a command."`
+	Container   Container   `cmd:"" help:"Containers of an environment."`
+	Test        Test        `cmd:"" help:"Results of tests."`
+	Metrics     Metrics     `cmd:"" help:"What was measured."`
+	GC          GC          `cmd:"" name:"gc" help:"Remove what killed runs left behind."`
 }
 
 // New returns the door.
@@ -94,19 +96,7 @@ func (o Options) limits(project *config.Project) sandbox.Limits {
 		Memory: int64(c.MemoryMB) << 20, CPUs: c.CPUs, PIDs: c.PIDs,
 		Disk: int64(c.DiskMB) << 20, Wall: time.Duration(c.TimeoutSeconds) * time.Second,
 	}
-	if o.Memory > 0 {
-		limits.Memory = int64(o.Memory) << 20
-	}
-	if o.CPUs > 0 {
-		limits.CPUs = o.CPUs
-	}
-	if o.PIDs > 0 {
-		limits.PIDs = o.PIDs
-	}
-	if o.Timeout > 0 {
-		limits.Wall = o.Timeout
-	}
-	return limits
+	return o.over(limits)
 }
 
 // Run is the phase.
@@ -169,6 +159,9 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 	if err != nil {
 		return nil, err
 	}
+	if err := policyOf(project).Check(cleanroom.Demand{Limits: o.limits(project)}); err != nil {
+		return nil, err
+	}
 	cache, err := a.CacheDir()
 	if err != nil {
 		return nil, err
@@ -190,7 +183,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 
 // Backend returns the clean room of this machine.
 func Backend(a *app.App, cache string) sandbox.Backend {
-	return embedded.New(embedded.Options{StateDir: filepath.Join(cache, "environments"), Log: a.Log})
+	return choose(cache).embedded(a.Log)
 }
 
 // Images returns the images that containers of the project may name. Environment is
@@ -225,7 +218,9 @@ func findToolchain(cache string) func(context.Context, cleanroom.Kind) (cleanroo
 }
 
 // GC removes environments whose runs are gone.
-type GC struct{}
+type GC struct {
+	OlderThan *time.Duration `placeholder:"DURATION" help:"Also remove environments, persistent ones too, that nobody has used for so long."`
+}
 
 // Help shows how it is called.
 func (*GC) Help() string {
@@ -234,39 +229,35 @@ project is needed. Those of runs that go on are left alone. Every run does the s
 before it begins. Images that were not used for longest go too, while those that are
 cached have more than 20 GiB.
 
-Example:
-  ultrafast-cleanroom-test gc`
+Examples:
+  ultrafast-cleanroom-test gc
+  ultrafast-cleanroom-test gc --older-than 24h`
 }
 
 // Run removes them and names them.
-func (*GC) Run(ctx context.Context, a *app.App) error {
-	cache, err := a.CacheDir()
+func (g *GC) Run(ctx context.Context, a *app.App) error {
+	if g.OlderThan != nil && *g.OlderThan < 0 {
+		return fault.New(fault.Usage, "", "--older-than %s is in the future", *g.OlderThan)
+	}
+	r, err := newRooms(a, nil)
 	if err != nil {
 		return err
 	}
-	back, ok := Backend(a, cache).(interface {
-		GC(ctx context.Context) (removed []string, err error)
-	})
-	if !ok {
-		return fault.New(fault.Internal, "", "the clean room of this machine cannot remove environments")
+	removed, err := r.collect(ctx)
+	if g.OlderThan != nil {
+		unused, uerr := r.keeper.GCUnused(ctx, *g.OlderThan)
+		removed, err = append(removed, unused...), errors.Join(err, uerr)
 	}
-	removed, err := back.GC(ctx)
-	pruned, pruneErr := rootfs.New(rootfs.Options{Dir: filepath.Join(cache, "images"), Log: a.Log}).Prune(ctx, rootfs.DefaultMaxBytes, false)
-	removed, err = append(removed, pruned.Images...), errors.Join(err, pruneErr)
-	if a.Output == "json" {
-		return errors.Join(err, a.PrintJSON(append([]string{}, removed...)))
-	}
-	rows := make([][]any, 0, len(removed))
-	for _, name := range removed {
-		rows = append(rows, []any{"removed", name})
-	}
-	return errors.Join(err, a.Table(rows...))
+	return errors.Join(err, showRemoved(a, removed))
 }
 
 // Exec runs a command.
 type Exec struct {
 	Options
-	Argv []string `arg:"" passthrough:"partial" name:"command" help:"Command and arguments, after --."`
+	Selector
+	Sandbox bool     `help:"Run code that nobody trusts: 256 MB, 1 processor, 100 MB of disk, 30 s, unless flags say otherwise; isolation full."`
+	Code    string   `placeholder:"CODE" help:"With --sandbox: what bash -c runs, in place of a command."`
+	Argv    []string `arg:"" optional:"" passthrough:"partial" name:"command" help:"Command and arguments, after --."`
 }
 
 // Help shows how it is called.
@@ -277,7 +268,9 @@ clean room failed or ended the command at a limit. 2 is a mistake of the call.
 
 Examples:
   ultrafast-cleanroom-test exec -- cat /proc/self/status
-  ultrafast-cleanroom-test exec --memory 256 --timeout 30s -- ./untrusted`
+  ultrafast-cleanroom-test exec --memory 256 --timeout 30s -- ./untrusted
+  ultrafast-cleanroom-test exec --sandbox --code 'echo hello'
+  ultrafast-cleanroom-test exec --environment test-env -- ./load`
 }
 
 // Run runs the command in an environment of its own.
@@ -285,19 +278,20 @@ func (e *Exec) Run(ctx context.Context, a *app.App) error {
 	if err := e.check(); err != nil {
 		return err
 	}
-	argv := trimDashes(e.Argv)
-	if len(argv) == 0 {
-		return fault.New(fault.Usage, "write it after --", "no command was named")
+	argv, err := e.command()
+	if err != nil {
+		return err
 	}
 	project, err := a.LoadProject()
 	if err != nil {
 		return err
 	}
-	level, err := e.level(project)
+	job, err := e.job(a, project)
 	if err != nil {
 		return err
 	}
-	code, err := e.run(ctx, a, argv, level, e.limits(project))
+	job.argv = argv
+	code, err := job.run(ctx, a)
 	if err != nil && ctx.Err() != nil {
 		return err // interrupted, which is not the clean room's failure
 	}
@@ -308,42 +302,6 @@ func (e *Exec) Run(ctx context.Context, a *app.App) error {
 		return app.ExitError{Code: code}
 	}
 	return nil
-}
-
-// run returns the exit code, and the error that is to be shown if it is not the
-// command's own.
-func (e *Exec) run(ctx context.Context, a *app.App, argv []string, level sandbox.Level, limits sandbox.Limits) (code int, err error) {
-	cache, err := a.CacheDir()
-	if err != nil {
-		return exitOurs, err
-	}
-	env, err := Backend(a, cache).Create(ctx, sandbox.EnvironmentSpec{Name: execName(a), MinIsolation: level, Limits: limits})
-	if err != nil {
-		return exitOurs, err
-	}
-	defer func() {
-		if closeErr := env.Close(context.WithoutCancel(ctx)); closeErr != nil {
-			code, err = exitOurs, errors.Join(err, closeErr)
-		}
-	}()
-	for _, why := range env.Effective().Why {
-		a.Log.Warn("isolation is "+env.Effective().Level.String(), "why", why)
-	}
-	container, err := env.Start(ctx, sandbox.ContainerSpec{
-		Name: "exec", Argv: argv, Limits: limits, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr,
-		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TZ=UTC", "LANG=C.UTF-8"},
-	})
-	if err != nil {
-		return notStarted(err), err
-	}
-	status, err := container.Wait(ctx)
-	if err != nil {
-		return exitOurs, errors.Join(err, container.Kill(context.WithoutCancel(ctx)))
-	}
-	if status.OOM || status.TimedOut || status.OutputLimit {
-		return exitOurs, fault.New(fault.Finding, "raise the limit, or find what uses so much", "%s: %s", argv[0], status)
-	}
-	return status.Code, nil
 }
 
 // Exit codes of the clean room, as docker run has them.
@@ -371,9 +329,4 @@ func trimDashes(argv []string) []string {
 		return argv[1:]
 	}
 	return argv
-}
-
-// execName returns a name for the environment that no other run has.
-func execName(a *app.App) string {
-	return "exec-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(a.Now().UnixNano(), 36)
 }

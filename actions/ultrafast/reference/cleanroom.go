@@ -1,6 +1,13 @@
 package reference
 
-import "github.com/ultrafast-ci/ultrafast/internal/app"
+import (
+	"context"
+
+	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/keeper"
+)
 
 // Cleanroom is the command line of cleanroom.
 type Cleanroom struct {
@@ -10,11 +17,6 @@ type Cleanroom struct {
 	Test        Test        `cmd:"" help:"Tests in an environment."`
 	Metrics     Metrics     `cmd:"" help:"What was measured."`
 }
-
-const (
-	insteadEnvironment = "use `ultrafast cleanroom-test run` or `ultrafast cleanroom-test exec -- <command>`: each makes an environment of its own and removes it"
-	insteadContainer   = "use `ultrafast cleanroom-test exec -- <command>`, which runs a command in an environment of its own"
-)
 
 // Environment are the verbs for environments.
 type Environment struct {
@@ -37,9 +39,13 @@ func (*EnvironmentCreate) Help() string {
 	return "Example:\n  cleanroom environment create --name test-env --isolated --memory 512 --cpus 2"
 }
 
-// Run says that it is not built.
-func (*EnvironmentCreate) Run() error {
-	return unbuilt("cleanroom environment create", insteadEnvironment)
+// Run makes it. An environment is isolated with or without --isolated.
+func (e *EnvironmentCreate) Run(ctx context.Context, a *app.App) error {
+	create := cleanroom.EnvironmentCreate{Name: e.Name, Persistent: e.Persistent, TTL: keeper.DefaultTTL, Memory: e.Memory, CPUs: e.CPUs}
+	if e.Isolated {
+		create.Isolated = &e.Isolated
+	}
+	return create.Run(ctx, a)
 }
 
 // EnvironmentDelete removes an environment.
@@ -54,15 +60,15 @@ func (*EnvironmentDelete) Help() string {
 	return "Example:\n  cleanroom environment delete --name test-env --prune"
 }
 
-// Run says that it is not built.
-func (*EnvironmentDelete) Run() error {
-	return unbuilt("cleanroom environment delete", insteadEnvironment)
+// Run removes it.
+func (e *EnvironmentDelete) Run(ctx context.Context, a *app.App) error {
+	return (&cleanroom.EnvironmentDelete{Name: e.Name, Force: e.Force, Prune: e.Prune}).Run(ctx, a)
 }
 
 // EnvironmentList lists environments.
 type EnvironmentList struct {
 	Format
-	Status string `placeholder:"STATUS" help:"Filter by status."`
+	Status string `enum:"running,stopped,all" default:"all" placeholder:"STATUS" help:"Filter by status: ${enum}."`
 }
 
 // Help shows how it is called.
@@ -70,9 +76,10 @@ func (*EnvironmentList) Help() string {
 	return "Example:\n  cleanroom environment list --status running --output json"
 }
 
-// Run says that it is not built.
-func (*EnvironmentList) Run() error {
-	return unbuilt("cleanroom environment list", insteadEnvironment)
+// Run lists them.
+func (e *EnvironmentList) Run(ctx context.Context, a *app.App) error {
+	e.apply(a)
+	return (&cleanroom.EnvironmentList{Status: e.Status}).Run(ctx, a)
 }
 
 // Container are the verbs for containers.
@@ -99,8 +106,13 @@ func (*ContainerStart) Help() string {
 	return "Example:\n  cleanroom container start postgres:15 --name db --db app --user app --wait-ready --timeout 60"
 }
 
-// Run says that it is not built.
-func (*ContainerStart) Run() error { return unbuilt("cleanroom container start", insteadContainer) }
+// Run starts it in the only environment that exists, or in a new one called default.
+func (c *ContainerStart) Run(ctx context.Context, a *app.App) error {
+	start := cleanroom.ContainerStart{
+		Image: c.Image, Name: c.Name, Env: c.Env, DB: c.DB, User: c.User, Password: c.Password, WaitReady: c.WaitReady, Timeout: c.Timeout,
+	}
+	return start.Run(ctx, a)
+}
 
 // ContainerStop stops a container.
 type ContainerStop struct {
@@ -114,8 +126,10 @@ func (*ContainerStop) Help() string {
 	return "Example:\n  cleanroom container stop db --timeout 10"
 }
 
-// Run says that it is not built.
-func (*ContainerStop) Run() error { return unbuilt("cleanroom container stop", insteadContainer) }
+// Run stops it.
+func (c *ContainerStop) Run(ctx context.Context, a *app.App) error {
+	return (&cleanroom.ContainerStop{Name: c.Name, Timeout: c.Timeout, Force: c.Force}).Run(ctx, a)
+}
 
 // ContainerList lists containers.
 type ContainerList struct {
@@ -128,8 +142,11 @@ func (*ContainerList) Help() string {
 	return "Example:\n  cleanroom container list --status all --output json"
 }
 
-// Run says that it is not built.
-func (*ContainerList) Run() error { return unbuilt("cleanroom container list", insteadContainer) }
+// Run lists them.
+func (c *ContainerList) Run(ctx context.Context, a *app.App) error {
+	c.apply(a)
+	return (&cleanroom.ContainerList{Status: c.Status}).Run(ctx, a)
+}
 
 // Test are the verbs for tests.
 type Test struct {
@@ -170,9 +187,9 @@ func (*TestResults) Help() string {
 	return "Example:\n  cleanroom test results --format junit --output results.xml"
 }
 
-// Run says that it is not built.
-func (*TestResults) Run() error {
-	return unbuilt("cleanroom test results", "use `ultrafast state extract junit --to <file> --state <state>`, or --report-dir with `ultrafast cleanroom-test run`")
+// Run shows them.
+func (t *TestResults) Run(ctx context.Context, a *app.App) error {
+	return (&cleanroom.TestResults{Format: t.Format, File: t.Output}).Run(ctx, a)
 }
 
 // Metrics are the verbs for measurements.
@@ -192,7 +209,8 @@ func (*MetricsShow) Help() string {
 	return "Example:\n  cleanroom metrics show --detailed --output json --file metrics.json"
 }
 
-// Run says that it is not built.
-func (*MetricsShow) Run() error {
-	return unbuilt("cleanroom metrics show", "use `ultrafast state show --output json --state <state>`: the evidence of cleanroom-test has times and limits")
+// Run shows them.
+func (m *MetricsShow) Run(ctx context.Context, a *app.App) error {
+	a.Output = m.Output
+	return (&cleanroom.MetricsShow{Detailed: m.Detailed, File: m.File}).Run(ctx, a)
 }

@@ -3,7 +3,7 @@
 // A test main calls [Main] with the binaries by name; [Run] runs the scripts of a
 // directory. Scripts find a small template package in $WORK/tiny and a registry
 // that holds it in $WORK/registry. The command `exits CODE COMMAND…` runs a command
-// that must end with exactly this code. A script after which a process still works in
+// that must end with exactly this code, `layout DIR NAME:TAG PROGRAM` makes an image. A script after which a process still works in
 // $WORK has failed: what it started, it stops.
 package apptest
 
@@ -76,7 +76,7 @@ func Run(t *testing.T, dir string, commands map[string]Command) {
 	if err != nil {
 		t.Fatalf("the scripts need the go command: %v", err)
 	}
-	all := map[string]Command{"exits": exits}
+	all := map[string]Command{"exits": exits, "layout": layout}
 	maps.Copy(all, commands)
 	testscript.Run(t, testscript.Params{
 		Dir: dir, Cmds: all, RequireExplicitExec: true, RequireUniqueNames: true,

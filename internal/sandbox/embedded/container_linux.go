@@ -177,7 +177,7 @@ func (e *environment) start(ctx context.Context, spec sandbox.ContainerSpec, ima
 	if err != nil {
 		return nil, err
 	}
-	init.Rehearse, init.MakeDir = rehearse, image.Dir != "" && spec.Dir == image.Config.WorkingDir
+	init.Rehearse, init.MakeDir = rehearse, image.Dir != "" && spec.Dir != "" && spec.Dir == image.Config.WorkingDir
 	if err := c.group.create(limits, true); err != nil {
 		return nil, err
 	}

@@ -230,6 +230,29 @@ func (b *Backend) Open(ctx context.Context, name string) (*Environment, error) {
 	return e, err
 }
 
+// In returns a back end whose environments are all the one called name: what makes an
+// environment for itself then runs in that, and its Close leaves it. It must have the
+// isolation that is asked for; its other limits are what they are.
+func (b *Backend) In(name string) sandbox.Backend { return session{b, name} }
+
+// session is described by [Backend.In].
+type session struct {
+	*Backend
+	name string
+}
+
+// Create opens the environment.
+func (s session) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	e, err := s.Open(ctx, s.name)
+	if err != nil {
+		return nil, err
+	}
+	if got := e.Effective().Level; got < spec.MinIsolation {
+		return nil, fault.New(fault.Unavailable, "make it anew, or accept less with --min-isolation", "environment %s has isolation %s where %s is asked for", s.name, got, spec.MinIsolation)
+	}
+	return e, nil
+}
+
 func (b *Backend) unknown(name string) error {
 	if checkName(name) == nil {
 		if _, err := readRecord(b.dir(name)); err == nil {

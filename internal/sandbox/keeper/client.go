@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -19,6 +20,10 @@ import (
 
 // errGone says that nobody serves an environment any more.
 var errGone = errors.New("its keeper is not there any more")
+
+func goneFrom(dir string) error {
+	return fault.New(fault.Unavailable, "delete the environment and create it again", "environment %s: %w", filepath.Base(dir), errGone)
+}
 
 // call sends one request to the keeper in dir and decodes the answer into out, if
 // that is not nil. Every call has a connection of its own: it ends with ctx.
@@ -47,6 +52,7 @@ func isGone(err error) bool {
 type exchange struct {
 	conn *net.UnixConn
 	r    *bufio.Reader
+	dir  string
 	name string
 	ctx  context.Context
 	stop func() bool
@@ -64,12 +70,12 @@ func send(ctx context.Context, dir, name string, in any) (*exchange, *http.Respo
 	}
 	c, err := connect(ctx, dir)
 	if isGone(err) {
-		err = fault.New(fault.Unavailable, "delete the environment and create it again", "%s: %w", name, errGone)
+		err = goneFrom(dir)
 	}
 	if err != nil {
-		return nil, nil, cmp.Or(context.Cause(ctx), err)
+		return nil, nil, cmp.Or(context.Cause(ctx), fault.Wrap(err, fault.Unavailable, "", "reach environment "+filepath.Base(dir)))
 	}
-	x := &exchange{conn: c, r: bufio.NewReader(c), name: name, ctx: ctx}
+	x := &exchange{conn: c, r: bufio.NewReader(c), dir: dir, name: name, ctx: ctx}
 	x.stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	req, err := http.NewRequest(http.MethodPost, "http://keeper"+version+name, bytes.NewReader(body))
 	if err != nil {
@@ -81,12 +87,13 @@ func send(ctx context.Context, dir, name string, in any) (*exchange, *http.Respo
 	if err = req.Write(c); err == nil {
 		resp, err = http.ReadResponse(x.r, req)
 	}
-	if err == nil {
-		err = refusal(resp)
-	}
 	if err != nil {
 		x.close()
 		return nil, nil, x.errorf(err)
+	}
+	if err := refusal(resp); err != nil {
+		x.close()
+		return nil, nil, err
 	}
 	return x, resp, nil
 }
@@ -97,7 +104,7 @@ func refusal(resp *http.Response) error {
 	case http.StatusOK, http.StatusSwitchingProtocols:
 		return nil
 	case http.StatusNotFound:
-		return fault.New(fault.Unavailable, "delete the environment and create it again", "its keeper is of another version of this program")
+		return fault.New(fault.Unavailable, "delete the environment and create it again", "the keeper of this environment is of another version of this program")
 	}
 	var f failure
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&f); err != nil {
@@ -114,9 +121,9 @@ func (x *exchange) errorf(err error) error {
 	case x.ctx.Err() != nil:
 		return context.Cause(x.ctx)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return fault.New(fault.Unavailable, "delete the environment and create it again", "%s: %w", x.name, errGone)
+		return goneFrom(x.dir)
 	}
-	return fault.Wrap(err, fault.Unavailable, "", x.name)
+	return fault.Wrap(err, fault.Unavailable, "", "environment "+filepath.Base(x.dir)+": "+x.name)
 }
 
 func (x *exchange) close() {

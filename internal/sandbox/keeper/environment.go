@@ -46,7 +46,7 @@ func (e *Environment) Info(ctx context.Context) (Info, error) {
 }
 
 func (e *Environment) call(ctx context.Context, name string, in, out any) error {
-	return fault.Wrap(call(ctx, e.dir, name, in, out), fault.Unavailable, "", "environment "+e.info.Name)
+	return call(ctx, e.dir, name, in, out)
 }
 
 // quick is [Environment.call] for methods that have no context.

@@ -1,0 +1,155 @@
+package door
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+// Limits of code that nobody trusts (S-06 to S-09).
+var untrusted = sandbox.Limits{Memory: 256 << 20, CPUs: 1, PIDs: 128, Disk: 100 << 20, Wall: 30 * time.Second}
+
+// command returns what is to run.
+func (e *Exec) command() ([]string, error) {
+	argv := trimDashes(e.Argv)
+	switch {
+	case e.Code != "" && !e.Sandbox:
+		return nil, fault.New(fault.Usage, "add --sandbox", "--code is for code that nobody trusts")
+	case e.Code != "" && len(argv) > 0:
+		return nil, fault.New(fault.Usage, "give one of them", "both --code and a command")
+	case e.Sandbox && e.Environment != "":
+		return nil, fault.New(fault.Usage, "give one of them", "--sandbox makes an environment of its own, and --environment names another")
+	case e.Code != "":
+		return []string{"bash", "-c", e.Code}, nil
+	case len(argv) == 0:
+		return nil, fault.New(fault.Usage, "write it after --", "no command was named")
+	}
+	return argv, nil
+}
+
+// job is one command with the environment that it is for.
+type job struct {
+	argv   []string
+	level  sandbox.Level
+	limits sandbox.Limits
+	policy cleanroom.Policy
+	// enter returns the environment.
+	enter func(ctx context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error)
+	// name is that of the environment, container that of the process in it.
+	name, container string
+	// report names every limit that is not enforced.
+	report bool
+}
+
+// job returns how the command is run, within the policy.
+func (e *Exec) job(a *app.App, project *config.Project) (job, error) {
+	level, err := e.level(project)
+	if err != nil {
+		return job{}, err
+	}
+	j := job{level: level, limits: e.limits(project), policy: policyOf(project), report: e.Sandbox}
+	j.container = "exec"
+	j.name = "exec-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(a.Now().UnixNano(), 36)
+	if e.Sandbox {
+		j.name, j.limits = "sandbox-"+uuid(), e.over(untrusted)
+		if e.MinIsolation == "" {
+			j.level = sandbox.Full // whatever the project accepts for its own tests
+		}
+	}
+	if err := j.policy.Check(cleanroom.Demand{Limits: j.limits}); err != nil {
+		return job{}, err
+	}
+	if e.Environment != "" {
+		r, err := newRooms(a, project)
+		if err != nil {
+			return job{}, err
+		}
+		j.enter, j.container = r.keeper.In(e.Environment).Create, j.name // others may run there
+		return j, nil
+	}
+	cache, err := a.CacheDir()
+	if err != nil {
+		return job{}, err
+	}
+	j.enter = Backend(a, cache).Create
+	return j, nil
+}
+
+// over returns limits with what the flags say in their place.
+func (o Options) over(limits sandbox.Limits) sandbox.Limits {
+	if o.Memory > 0 {
+		limits.Memory = int64(o.Memory) << 20
+	}
+	if o.CPUs > 0 {
+		limits.CPUs = o.CPUs
+	}
+	if o.PIDs > 0 {
+		limits.PIDs = o.PIDs
+	}
+	if o.Timeout > 0 {
+		limits.Wall = o.Timeout
+	}
+	return limits
+}
+
+// uuid returns a random UUID, version 4 of RFC 9562.
+func uuid() string {
+	var u [16]byte
+	_, _ = rand.Read(u[:]) // it never fails
+	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
+
+// run returns the exit code, and the error that is to be shown if it is not the
+// command's own. Whatever happens, nothing of it is left.
+func (j job) run(ctx context.Context, a *app.App) (code int, err error) {
+	env, err := j.enter(ctx, sandbox.EnvironmentSpec{Name: j.name, MinIsolation: j.level, Limits: j.limits})
+	if err != nil {
+		return exitOurs, err
+	}
+	defer func() {
+		cleanUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+		defer cancel()
+		if closeErr := env.Close(cleanUp); closeErr != nil {
+			code, err = exitOurs, errors.Join(err, closeErr)
+		}
+	}()
+	effective := env.Effective()
+	for _, why := range effective.Why {
+		a.Log.Warn("isolation is "+effective.Level.String(), "why", why)
+	}
+	if j.report {
+		notes, err := j.policy.Verify(j.level, j.limits, effective)
+		if err != nil {
+			return exitOurs, err
+		}
+		for _, note := range notes {
+			a.Log.Warn(note)
+		}
+	}
+	container, err := env.Start(ctx, sandbox.ContainerSpec{
+		Name: j.container, Argv: j.argv, Limits: j.limits, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr,
+		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TZ=UTC", "LANG=C.UTF-8"},
+	})
+	if err != nil {
+		return notStarted(err), err
+	}
+	status, err := container.Wait(ctx)
+	if err != nil {
+		return exitOurs, errors.Join(err, container.Kill(context.WithoutCancel(ctx)))
+	}
+	if status.OOM || status.TimedOut || status.OutputLimit {
+		return exitOurs, fault.New(fault.Finding, "raise the limit, or find what uses so much", "%s: %s", j.argv[0], status)
+	}
+	return status.Code, nil
+}

@@ -1,0 +1,128 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestSignals ends commands as a CI system does, by SIGINT and then SIGTERM, at many
+// moments: nothing is left, whatever the moment.
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	moments := []time.Duration{0, 20, 40, 80, 160, 320}
+	if os.Getenv("ULTRAFAST_LONG") != "" {
+		for ms := range time.Duration(100) {
+			moments = append(moments, ms*7)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "ggen.toml"), []byte("[cleanroom]\nmin_isolation = \"none\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{
+		"create":  {"environment", "create", "--name", "made", "--persistent"},
+		"start":   {"container", "start", "host", "--name", "waited", "--port", "1", "--wait-ready", "--", "sleep", "MARK"},
+		"exec":    {"exec", "--", "sh", "-c", "sleep MARK & wait"},
+		"sandbox": {"exec", "--sandbox", "--min-isolation", "none", "--code", "trap '' INT TERM; while :; do sleep MARK; done"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for i, moment := range moments {
+				mark := strconv.FormatInt(time.Now().UnixNano()/1000, 10)
+				cache := t.TempDir()
+				cmd := exec.Command(exe)
+				cmd.Args = []string{"ultrafast-cleanroom-test"}
+				for _, arg := range args {
+					cmd.Args = append(cmd.Args, strings.ReplaceAll(arg, "MARK", mark))
+				}
+				cmd.Dir, cmd.Env = dir, append(os.Environ(), "XDG_CACHE_HOME="+cache)
+				var said bytes.Buffer
+				cmd.Stdout, cmd.Stderr = &said, &said
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan error, 1)
+				go func() { ended <- cmd.Wait() }()
+				err, over := error(nil), false
+				for n, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+					wait := moment * time.Millisecond
+					if n > 0 {
+						wait = time.Duration(i) * 30 * time.Millisecond
+					}
+					select {
+					case err = <-ended:
+						over = true
+					case <-time.After(wait):
+						_ = cmd.Process.Signal(sig)
+						continue
+					}
+					break
+				}
+				if !over {
+					select {
+					case err = <-ended:
+					case <-time.After(30 * time.Second):
+						_ = cmd.Process.Kill()
+						t.Fatalf("after %s: it does not end: %s", moment, said.String())
+					}
+				}
+				if err == nil && name == "create" { // it was there before the signal
+					again := exec.Command(exe)
+					again.Args = []string{"ultrafast-cleanroom-test", "environment", "delete", "--name", "made"}
+					again.Dir, again.Env = dir, cmd.Env
+					if out, err := again.CombinedOutput(); err != nil {
+						t.Errorf("delete: %v: %s", err, out)
+					}
+				}
+				// A keeper that was being made undoes that by itself, at the latest in a moment.
+				left := leftIn(t, cache, mark)
+				for late := time.After(20 * time.Second); len(left) > 0; left = leftIn(t, cache, mark) {
+					select {
+					case <-time.After(20 * time.Millisecond):
+						continue
+					case <-late:
+					}
+					break
+				}
+				if len(left) > 0 {
+					t.Errorf("after %d ms, %v: left %q; it said: %s", moment, err, left, said.String())
+				}
+			}
+		})
+	}
+}
+
+// leftIn lists what is left of environments below cache, and processes with mark.
+func leftIn(t *testing.T, cache, mark string) []string {
+	t.Helper()
+	var left []string
+	for _, pattern := range []string{"keepers/*", "environments/environments/*"} {
+		found, err := filepath.Glob(filepath.Join(cache, "ultrafast", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, found...)
+	}
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range lines {
+		if b, err := os.ReadFile(l); err == nil && bytes.Contains(b, []byte(mark)) {
+			left = append(left, strings.ReplaceAll(string(b), "\x00", " "))
+		}
+	}
+	return left
+}
