@@ -87,13 +87,15 @@ func restrict(spec *initSpec) error {
 			return fail("start "+spec.Argv[0]+" in "+dir, err)
 		}
 	}
-	if err := limitResources(spec.Rlimits); err != nil {
-		return err
-	}
 	if spec.Variant.Level == sandbox.Reduced {
 		if err := restrictFiles(spec); err != nil {
 			return err
 		}
+	}
+	// Last, and as near to the start as can be: a limit of memory that is enough for
+	// the payload may be too little for more work of this runtime.
+	if err := limitResources(spec.Rlimits); err != nil {
+		return err
 	}
 	if spec.Rehearse {
 		return nil

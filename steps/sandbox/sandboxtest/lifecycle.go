@@ -102,6 +102,9 @@ func (s *suite) effective(t *testing.T) {
 			t.Errorf("%+v", byName[name])
 		}
 	}
+	if !slices.Contains(s.Limited, "pids") && byName["pids"].By != notEnforced {
+		t.Errorf("%+v, and it is not", byName["pids"])
+	}
 	if slices.Contains(s.Limited, "memory") && !strings.Contains(byName["memory"].Value, "314572800") ||
 		slices.Contains(s.Limited, "pids") && !strings.Contains(byName["pids"].Value, "77") {
 		t.Errorf("%+v %+v are not what was asked for", byName["memory"], byName["pids"])
