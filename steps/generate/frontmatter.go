@@ -70,7 +70,7 @@ func (h *header) fields() map[string]**document.Node {
 }
 
 // foreign are keys of other tools that share the front matter: a test plan, a place
-// in a lifecycle, the leave of an agent to write.
+// in a lifecycle, the leave of an agent to write. They are told of, and are no mistake.
 var foreign = []string{"cleanroom", "lifecycle", "unattended_write_eligible"}
 
 var frontKeys = slices.Sorted(maps.Keys(new(header).fields()))
@@ -94,7 +94,7 @@ func parseHeader(file, front string) (header, []document.Entry, error) {
 		switch field := fields[e.Key]; {
 		case field != nil && e.Value.Kind != document.Null:
 			*field = e.Value
-		case field == nil && !strings.HasPrefix(e.Key, "x-") && !slices.Contains(foreign, e.Key):
+		case field == nil && !strings.HasPrefix(e.Key, "x-"):
 			unknown = append(unknown, e)
 		}
 	}
@@ -109,6 +109,12 @@ func asFinding(err error, doing string) error {
 // unknownKey is the warning about a key that has no effect.
 func unknownKey(e document.Entry) finding.Finding {
 	fix := fault.DidYouMean(e.Key, frontKeys)
+	if slices.Contains(foreign, e.Key) {
+		return finding.Finding{
+			Rule: "template-foreign-key", Severity: finding.Info, Where: e.Place,
+			What: fmt.Sprintf("front matter key %q speaks to another tool; nothing here reads it", e.Key),
+		}
+	}
 	if fix == "" {
 		fix = "remove it, or begin its name with x- if another tool reads it"
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ultrafast-ci/ultrafast/internal/difference"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
@@ -441,6 +442,24 @@ func TestWarnings(t *testing.T) {
 	}
 	if len(plan.Findings) != 2 || plan.Findings[0].Where.String() != "p:sub/t.txt.tmpl:4:1" || !strings.Contains(plan.Findings[1].Fix, "unless_exists") {
 		t.Errorf("findings %+v", plan.Findings)
+	}
+}
+
+// TestForeignKeys tells of keys that speak to other tools, also where a run is strict:
+// they are no mistake.
+func TestForeignKeys(t *testing.T) {
+	t.Parallel()
+	_, plan, err := one(t, "---\nto: x\ncleanroom: {tests: 1}\nlifecycle: build\nunattended_write_eligible: true\nx-mine: 1\n---\n", func(s *Step) { s.Options.Strict = true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(plan.Findings) != 3 {
+		t.Fatalf("findings %+v", plan.Findings)
+	}
+	for i, f := range plan.Findings {
+		if f.Rule != "template-foreign-key" || f.Severity != finding.Info || f.Where.Line != i+3 {
+			t.Errorf("finding %+v", f)
+		}
 	}
 }
 

@@ -167,6 +167,9 @@ func (s *Step) judge(t *template) error {
 	}
 	var errs []error
 	for _, w := range t.warnings {
+		if w.Severity == finding.Info {
+			continue
+		}
 		errs = append(errs, fault.New(fault.Finding, w.Fix, "%s: %s", w.Where, w.What))
 	}
 	return errors.Join(errs...)
