@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,6 +51,59 @@ ex:first a ex:Thing ; ex:name "First" .
 `,
 }
 
+// Starter says what [NewTemplate] makes.
+type Starter struct {
+	// Name is that of the template: letters, digits, - and _, at most 100.
+	Name string
+	// Kind is one of [Starters].
+	Kind string
+	// To is the path that the template writes, which may have tags; empty for one
+	// after the name.
+	To string
+}
+
+// CheckName refuses a name that no template may have.
+func (s Starter) CheckName() error {
+	if templateName.MatchString(s.Name) {
+		return nil
+	}
+	return fault.New(fault.Usage, "use letters, digits, - and _, at most 100", "template name %.120q is not accepted", s.Name)
+}
+
+// CheckTo refuses a path to which no template may write. What tags make of it is
+// checked when it is rendered.
+func (s Starter) CheckTo() error {
+	if s.To == "" || strings.Contains(s.To, "{{") || strings.Contains(s.To, "{%") {
+		return nil
+	}
+	if _, err := cleanPath(s.To, true); err != nil {
+		return fault.New(fault.Usage, "name a file below the output directory", "path %.120q: %w", s.To, err)
+	}
+	return nil
+}
+
+// DefaultTo is the path that the template writes if To is empty.
+func (s Starter) DefaultTo() string {
+	to := targetLine.FindStringSubmatch(strings.ReplaceAll(starters[s.Kind], "NAME", s.Name))
+	if to == nil {
+		return ""
+	}
+	return strings.Trim(to[1], `"`)
+}
+
+var targetLine = regexp.MustCompile(`(?m)^to: (.*)$`)
+
+// text returns the template.
+func (s Starter) text() string {
+	text := strings.ReplaceAll(starters[s.Kind], "NAME", s.Name)
+	if s.To == "" {
+		return text
+	}
+	// A string of JSON is one of YAML.
+	quoted, _ := json.Marshal(s.To)
+	return targetLine.ReplaceAllLiteralString(text, "to: "+string(quoted))
+}
+
 // Starters are the kinds of templates that [NewTemplate] makes, sorted.
 func Starters() []string {
 	var kinds []string
@@ -64,22 +118,21 @@ var templateName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
 
 // NewTemplate writes a template to start from into the folder templates below dir,
 // and what it needs beside it. It returns the paths below dir, and overwrites nothing.
-func NewTemplate(dir, name, kind string) (_ []string, err error) {
-	if !templateName.MatchString(name) {
-		return nil, fault.New(fault.Usage, "use letters, digits, - and _, at most 100", "template name %.120q is not accepted", name)
+func NewTemplate(dir string, s Starter) (_ []string, err error) {
+	if err := errors.Join(s.CheckName(), s.CheckTo()); err != nil {
+		return nil, err
 	}
-	starter, ok := starters[kind]
-	if !ok {
-		return nil, fault.New(fault.Usage, "the kinds are "+strings.Join(Starters(), ", "), "there is no kind of template %q", clip(kind))
+	if starters[s.Kind] == "" {
+		return nil, fault.New(fault.Usage, "the kinds are "+strings.Join(Starters(), ", "), "there is no kind of template %q", clip(s.Kind))
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, unwritable(dir, err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	texts := map[string]string{path.Join(templatesDir, name+templateEnd): starter}
-	if g := starterGraphs[kind]; g != "" {
-		texts[path.Join(templatesDir, "graphs", name+".ttl")] = g
+	texts := map[string]string{path.Join(templatesDir, s.Name+templateEnd): s.text()}
+	if g := starterGraphs[s.Kind]; g != "" {
+		texts[path.Join(templatesDir, "graphs", s.Name+".ttl")] = g
 	}
 	var paths []string
 	for at := range texts {
@@ -93,7 +146,7 @@ func NewTemplate(dir, name, kind string) (_ []string, err error) {
 		if err := root.MkdirAll(path.Dir(at), 0o755); err != nil {
 			return nil, unwritable(dir, err)
 		}
-		if err := create(root, at, strings.ReplaceAll(texts[at], "NAME", name)); err != nil {
+		if err := create(root, at, texts[at]); err != nil {
 			return nil, unwritable(dir, err)
 		}
 	}

@@ -2,6 +2,7 @@ package door
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -44,19 +45,32 @@ func askFor(ctx context.Context, a *app.App, v *generate.Variable) (string, erro
 	if v.Description != "" {
 		about = v.Description + "; " + about
 	}
+	answer, err := askUntil(ctx, a, fmt.Sprintf("%s (%s):", v.Name, about), func(answer string) error {
+		if answer == "" {
+			return errors.New("a value is needed")
+		}
+		_, err := v.Parse(answer)
+		return err
+	})
+	if errors.Is(err, errNoAnswer) {
+		err = fault.New(fault.Usage, "pass --vars "+v.Name+"=…", "no value was given for variable %s", v.Name)
+	}
+	return answer, err
+}
+
+var errNoAnswer = errors.New("no answer was accepted")
+
+// askUntil asks again, a few times, while the answer is not accepted.
+func askUntil(ctx context.Context, a *app.App, question string, accept func(answer string) error) (string, error) {
 	for range maxTries {
-		answer, err := a.Ask(ctx, fmt.Sprintf("%s (%s): ", v.Name, about))
+		answer, err := a.Ask(ctx, question)
 		if err != nil {
 			return "", err
 		}
-		_, err = v.Parse(answer)
-		if err == nil && answer != "" {
+		if err = accept(answer); err == nil {
 			return answer, nil
-		}
-		if err == nil {
-			err = fmt.Errorf("a value is needed")
 		}
 		a.Terminal.Failure(err.Error(), "")
 	}
-	return "", fault.New(fault.Usage, "pass --vars "+v.Name+"=…", "no value was given for variable %s", v.Name)
+	return "", fault.New(fault.Usage, "give it as a flag", "%s %w", question, errNoAnswer)
 }
