@@ -19,8 +19,8 @@ var update = flag.Bool("update", false, "rewrite the sums in index.json")
 
 const (
 	indexFile = "index.json"
-	// lockFile pins the packages of the example project by the same sums.
-	lockFile = "../orders/ggen.lock"
+	// lockFiles pin the packages of the example projects by the same sums.
+	lockFiles = "../*/ggen.lock"
 )
 
 type index struct {
@@ -38,7 +38,7 @@ type index struct {
 	} `json:"packages"`
 }
 
-// TestIndex wants the index, and the lock of the example project, to describe
+// TestIndex wants the index, and the locks of the example projects, to describe
 // the directories beside it. The sum is computed here from its definition, apart
 // from the code that verifies packages.
 func TestIndex(t *testing.T) {
@@ -50,11 +50,8 @@ func TestIndex(t *testing.T) {
 	if err := json.Unmarshal(content, &parsed); err != nil {
 		t.Fatal(err)
 	}
-	lock, err := os.ReadFile(lockFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	freshIndex, freshLock := content, lock
+	locks := readLocks(t)
+	fresh := map[string][]byte{indexFile: content}
 	listed := map[string]bool{}
 	for _, p := range parsed.Packages {
 		for number, version := range p.Versions {
@@ -63,11 +60,25 @@ func TestIndex(t *testing.T) {
 			}
 			listed[filepath.FromSlash(version.Path)] = true
 			want := sum(t, filepath.FromSlash(version.Path))
-			if !*update && (version.SHA256 != want || !bytes.Contains(lock, []byte(want))) {
-				t.Errorf("%s %s: %s or %s does not have the sum %s; run go test ./examples/registry -update", p.ID, number, indexFile, lockFile, want)
+			stale := version.SHA256 != want
+			locked := false
+			for name, lock := range locks {
+				at := bytes.Index(lock, []byte(`source = "`+version.Path+`"`))
+				if at < 0 {
+					continue
+				}
+				locked = true
+				locks[name] = pinSum(t, name, lock, at, want)
+				stale = stale || !bytes.Equal(locks[name], lock)
+				fresh[name] = locks[name]
 			}
-			freshIndex = replaceSum(t, freshIndex, version.Path, want)
-			freshLock = bytes.ReplaceAll(freshLock, []byte(version.SHA256), []byte(want))
+			if !locked {
+				t.Errorf("%s %s: no example project uses it", p.ID, number)
+			}
+			if !*update && stale {
+				t.Errorf("%s %s: %s or a lock does not have the sum %s; run go test ./examples/registry -update", p.ID, number, indexFile, want)
+			}
+			fresh[indexFile] = replaceSum(t, fresh[indexFile], version.Path, want)
 		}
 		current, found := p.Versions[p.Version]
 		if !found {
@@ -91,11 +102,39 @@ func TestIndex(t *testing.T) {
 	if !*update {
 		return
 	}
-	for name, fresh := range map[string][]byte{indexFile: freshIndex, lockFile: freshLock} {
-		if err := os.WriteFile(name, fresh, 0o644); err != nil {
+	for name, content := range fresh {
+		if err := os.WriteFile(name, content, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// readLocks returns the locks of the example projects.
+func readLocks(t *testing.T) map[string][]byte {
+	t.Helper()
+	names, err := filepath.Glob(lockFiles)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no locks: %v", err)
+	}
+	locks := map[string][]byte{}
+	for _, name := range names {
+		if locks[name], err = os.ReadFile(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return locks
+}
+
+// pinSum changes the sum of a lock that stands before the source at a position.
+func pinSum(t *testing.T, name string, lock []byte, at int, sum string) []byte {
+	t.Helper()
+	const key = `sha256 = "`
+	start := bytes.LastIndex(lock[:at], []byte(key))
+	if start < 0 {
+		t.Fatalf("%s: no sha256 before %s", name, lock[at:])
+	}
+	start += len(key)
+	return slices.Concat(lock[:start], []byte(sum), lock[start+len(sum):])
 }
 
 // replaceSum changes the sum that follows path, and nothing else of the layout.
