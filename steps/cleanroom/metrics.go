@@ -9,6 +9,7 @@ import (
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
 // Metrics are what the containers and tests of one session used (K-45, K-46). Times
@@ -118,6 +119,38 @@ func (m *Metrics) AddTest(t Measured) {
 	m.TestsExecuted++
 	m.Performance.SlowestTestMS = max(m.Performance.SlowestTestMS, t.WallMS)
 }
+
+// AddResults counts the tests of a results.json; asContainers also counts the processes
+// that ran them, as the containers that they were.
+func (m *Metrics) AddResults(r io.Reader, asContainers bool) error {
+	b, err := io.ReadAll(io.LimitReader(r, maxMetrics+1))
+	if err == nil && len(b) > maxMetrics {
+		err = fault.New(fault.Finding, "", "the results have more than %d bytes", maxMetrics)
+	}
+	var doc report
+	if err == nil {
+		err = json.Unmarshal(b, &doc)
+	}
+	if err != nil {
+		return fault.Wrap(err, fault.Finding, "", "read test results")
+	}
+	for _, t := range doc.Tests {
+		if t.Flaky {
+			m.Warnings++
+		}
+		m.AddTest(Measured{Name: t.Name, Status: string(t.Outcome), WallMS: rounded(t.Seconds * 1000)})
+	}
+	for _, u := range doc.Packages {
+		if !asContainers || u.Status == "" {
+			continue
+		}
+		use := sandbox.Usage{Wall: inSeconds(u.Seconds), CPU: inSeconds(u.CPUSeconds), PeakMemory: u.PeakMemory}
+		m.AddContainer(u.Name, string(u.Outcome), use, true, u.Outcome == state.Failed)
+	}
+	return nil
+}
+
+func inSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // Finish ends the session and derives what is derived.
 func (m *Metrics) Finish(end time.Time) {

@@ -6,16 +6,151 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
+	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/keeper"
+	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
 // Test are the verbs for tests.
 type Test struct {
+	Run     TestRun     `cmd:"" help:"Run the tests of a directory, in an environment that exists or one of their own."`
 	Results TestResults `cmd:"" help:"Show the results of the last tests."`
+}
+
+// TestRun runs tests and nothing else: it makes no image.
+type TestRun struct {
+	Selector
+	TestOptions
+	Parallel     *bool  `negatable:"" help:"Run several test processes at a time. Default: as the project says, else yes."`
+	Source       string `type:"path" placeholder:"DIR" help:"Directory with the tests. Default: the project."`
+	MinIsolation string `enum:",full,reduced,none" default:"" placeholder:"LEVEL" help:"Weakest isolation that is accepted: full, reduced or none. Default: as the project says, else full."`
+	Debug        bool   `help:"Log all that is done to standard error."`
+	Profile      bool   `help:"Write a processor profile of this program to cpu.pprof beside the results."`
+}
+
+// Help shows how it is called.
+func (*TestRun) Help() string {
+	return `Tests run in the environment that is named, or the only one that exists, and reach the
+containers there; without one they get an environment of their own, which is removed.
+Results and metrics are kept in .cleanroom, whatever the outcome.
+
+Examples:
+  ultrafast-cleanroom-test test run
+  ultrafast-cleanroom-test test run --file tests/till_test.py --environment test-env
+  ultrafast-cleanroom-test test run --files "tests/**/*_test.sh" --max-parallel 4 --test-timeout 30s`
+}
+
+// allFiles selects every test, and thereby says that no image is wanted.
+const allFiles = "**"
+
+// Run runs them.
+func (t *TestRun) Run(ctx context.Context, a *app.App) (err error) {
+	if t.Debug {
+		a.Log = slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	r, err := openRooms(a)
+	if err != nil {
+		return err
+	}
+	step, err := NewStep(a, r.project, Options{MinIsolation: t.MinIsolation})
+	if err != nil {
+		return err
+	}
+	if t.Parallel != nil && !*t.Parallel {
+		t.MaxParallel = 1
+	}
+	if err := t.TestOptions.apply(a, r.project, &step.Tests); err != nil {
+		return err
+	}
+	step.Tests.ResultsDir = cmp.Or(step.Tests.ResultsDir, r.resultsDir())
+	if len(step.Tests.Files) == 0 {
+		step.Tests.Files = []string{allFiles}
+	}
+	step.Source = &cleanroom.Source{Dir: cmp.Or(a.Abs(t.Source), r.project.Dir)}
+	e, err := r.find(ctx, t.Environment)
+	if err != nil {
+		return err
+	}
+	if e != nil {
+		step.Backend = r.keeper.In(e.Name())
+	}
+	if t.Profile {
+		stop, err := profile(filepath.Join(step.Tests.ResultsDir, "cpu.pprof"))
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	a.NoCache = true // whoever asks for tests wants them to run
+	chain, err := a.OpenChain(ctx, r.project.Dir)
+	if err != nil {
+		return err
+	}
+	if len(chain.State) > 0 {
+		return fault.New(fault.Usage, "use `run`, which tests the generated tree of a state", "`test run` tests a directory and takes no --state")
+	}
+	start := a.Now()
+	err = a.RunSteps(ctx, chain, app.Run{Verdict: "tested", Failed: "cleanroom-test: tests failed"}, step)
+	if r.project.Metrics.Enabled {
+		if merr := r.keepTestMetrics(ctx, e, step.Tests.ResultsDir, start); merr != nil {
+			a.Log.WarnContext(ctx, "metrics", "error", merr)
+		}
+	}
+	return err
+}
+
+// profile writes a processor profile of this program until the function that it
+// returns is called.
+func profile(path string) (stop func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", "write a profile")
+	}
+	f, err := os.Create(path)
+	if err == nil {
+		if err = pprof.StartCPUProfile(f); err != nil {
+			f.Close()
+		}
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "", "write a profile")
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return fault.Wrap(f.Close(), fault.Unavailable, "", "write a profile")
+	}, nil
+}
+
+// keepTestMetrics keeps what a test run used: its results, and the containers of the
+// environment it ran in, if that was there before.
+func (r *rooms) keepTestMetrics(ctx context.Context, e *keeper.Environment, results string, start time.Time) error {
+	f, err := os.Open(filepath.Join(results, cleanroom.FileResults))
+	if err != nil {
+		return err // without results nothing ran
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || st.ModTime().Before(start.Add(-2*time.Second)) {
+		return err // they are of an earlier run: the clocks of file systems are coarse
+	}
+	m := cleanroom.NewMetrics("run-"+uuid(), start)
+	if e != nil {
+		// Even after an interruption, which is when somebody wants to know.
+		if m, err = r.measure(context.WithoutCancel(ctx), e); err != nil {
+			return err
+		}
+		m.Tests, m.TestsExecuted, m.TestsPassed, m.TestsFailed, m.Performance = nil, 0, 0, 0, cleanroom.Performance{}
+	}
+	if err := m.AddResults(f, e == nil); err != nil {
+		return err
+	}
+	m.Finish(r.app.Now())
+	return writeMetrics(r.metricsFile(), m)
 }
 
 // TestResults shows results.
@@ -35,7 +170,7 @@ Examples:
 }
 
 // resultFiles are the files of the results directory, by format.
-var resultFiles = map[string]string{"text": "results.txt", "json": "results.json", "junit": "junit.xml"}
+var resultFiles = map[string]string{"text": cleanroom.FileText, "json": cleanroom.FileResults, "junit": cleanroom.FileJUnit}
 
 // Run copies them.
 func (t *TestResults) Run(_ context.Context, a *app.App) error {

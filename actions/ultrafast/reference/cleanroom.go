@@ -2,11 +2,13 @@ package reference
 
 import (
 	"context"
+	"time"
 
 	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/keeper"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
 // Cleanroom is the command line of cleanroom.
@@ -171,9 +173,21 @@ func (*TestRun) Help() string {
 	return "Example:\n  cleanroom test run --files 'tests/*_test.go' --parallel --timeout 60"
 }
 
-// Run says that it is not built.
-func (*TestRun) Run() error {
-	return unbuilt("cleanroom test run", "use `ultrafast cleanroom-test run --state <state>`, which builds, tests and packages the generated tree")
+// Run runs them.
+func (t *TestRun) Run(ctx context.Context, a *app.App) error {
+	if t.Timeout < 0 {
+		return fault.New(fault.Usage, "choose a positive number of seconds", "--timeout %d", t.Timeout)
+	}
+	run := cleanroom.TestRun{Debug: t.Debug, Profile: t.Profile}
+	run.Environment, run.File, run.MaxParallel = t.Env, t.File, t.MaxParallel
+	run.TestTimeout = time.Duration(t.Timeout) * time.Second
+	if t.Files != "" {
+		run.Files = []string{t.Files}
+	}
+	if t.Parallel {
+		run.Parallel = &t.Parallel
+	}
+	return run.Run(ctx, a)
 }
 
 // TestResults shows results.

@@ -232,8 +232,15 @@ func (b *Backend) Open(ctx context.Context, name string) (*Environment, error) {
 
 // In returns a back end whose environments are all the one called name: what makes an
 // environment for itself then runs in that, and its Close leaves it. It must have the
-// isolation that is asked for; its other limits are what they are.
+// isolation that is asked for. The limits bound each container that is started.
 func (b *Backend) In(name string) sandbox.Backend { return session{b, name} }
+
+// Bounds of what a session starts, where neither it nor the container says any: those
+// of the environment are for services that run for weeks.
+const (
+	sessionWall   = 10 * time.Minute
+	sessionOutput = 64 << 20
+)
 
 // session is described by [Backend.In].
 type session struct {
@@ -250,6 +257,9 @@ func (s session) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (sand
 	if got := e.Effective().Level; got < spec.MinIsolation {
 		return nil, fault.New(fault.Unavailable, "make it anew, or accept less with --min-isolation", "environment %s has isolation %s where %s is asked for", s.name, got, spec.MinIsolation)
 	}
+	e.limits = spec.Limits
+	e.limits.Wall = cmp.Or(e.limits.Wall, sessionWall)
+	e.limits.Output = cmp.Or(e.limits.Output, sessionOutput)
 	return e, nil
 }
 

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,8 @@ type Environment struct {
 	info    Info
 	// owned says that Close deletes the environment.
 	owned bool
+	// limits are those of a container for what it does not say itself.
+	limits sandbox.Limits
 
 	mu      sync.Mutex
 	closed  bool
@@ -189,6 +192,7 @@ func (e *Environment) Start(ctx context.Context, spec sandbox.ContainerSpec) (sa
 	c.in, c.out, c.err = spec.Stdin, spec.Stdout, spec.Stderr
 	want := streams{spec.Stdin != nil, spec.Stdout != nil, spec.Stderr != nil}
 	spec.Stdin, spec.Stdout, spec.Stderr = nil, nil, nil
+	spec.Limits = within(spec.Limits, e.limits)
 	link, err := open(ctx, e.dir, "attach", startRequest{Spec: spec, Streams: want, Type: "command"}, &c.info, c.write)
 	if err != nil {
 		return nil, err
@@ -208,6 +212,14 @@ func (e *Environment) Start(ctx context.Context, spec sandbox.ContainerSpec) (sa
 		e.mu.Unlock()
 	}()
 	return c, nil
+}
+
+// within returns l, each limit that it leaves out being that of d.
+func within(l, d sandbox.Limits) sandbox.Limits {
+	return sandbox.Limits{
+		Memory: cmp.Or(l.Memory, d.Memory), CPUs: cmp.Or(l.CPUs, d.CPUs), PIDs: cmp.Or(l.PIDs, d.PIDs), Disk: cmp.Or(l.Disk, d.Disk),
+		Files: cmp.Or(l.Files, d.Files), Wall: cmp.Or(l.Wall, d.Wall), Output: cmp.Or(l.Output, d.Output),
+	}
 }
 
 // Close is described by [sandbox.Environment]. Where the environment was there
