@@ -179,8 +179,12 @@ func target(r *http.Request) (host string, port uint16, why string) {
 	return host, uint16(n), ""
 }
 
-// errRefused is why a connection to a resolved address is not made.
-var errRefused = errors.New("address is not public, and not in the allow-list")
+// refusal is why a connection to a resolved address is not made.
+type refusal struct{ address netip.Addr }
+
+func (r refusal) Error() string {
+	return fmt.Sprintf("it is at %s, which is not public and not in the allow-list", r.address)
+}
 
 // dial connects to a host that is allowed, at the addresses that are.
 func (p *Proxy) dial(ctx context.Context, network, at string) (net.Conn, error) {
@@ -201,7 +205,7 @@ func (p *Proxy) dial(ctx context.Context, network, at string) (net.Conn, error) 
 				return err
 			}
 			if !p.rules.address(to.Addr(), to.Port(), literal != nil) {
-				return fmt.Errorf("%s: %w", to.Addr(), errRefused)
+				return refusal{to.Addr()}
 			}
 			return nil
 		},
@@ -212,8 +216,9 @@ func (p *Proxy) dial(ctx context.Context, network, at string) (net.Conn, error) 
 // failed notes and tells that a host could not be reached, or must not be.
 func (p *Proxy) failed(w http.ResponseWriter, at string, err error) {
 	status, n := http.StatusBadGateway, Note{Host: at, Allowed: true, Why: "no connection"}
-	if errors.Is(err, errRefused) {
-		status, n = http.StatusForbidden, Note{Host: at, Why: errRefused.Error()}
+	var r refusal
+	if errors.As(err, &r) {
+		status, n, err = http.StatusForbidden, Note{Host: at, Why: r.Error()}, r
 	}
 	p.note(n, 0, 0)
 	http.Error(w, "clean room: "+at+": "+err.Error(), status)
