@@ -234,6 +234,8 @@ type libtest struct {
 	// of is the failed test whose output follows; failed are those that ended so.
 	of     string
 	failed map[string]*tail
+	// ended reports that the last line was seen.
+	ended bool
 }
 
 var (
@@ -244,8 +246,11 @@ var (
 // Write takes a part of the stream.
 func (l *libtest) Write(p []byte) (int, error) { return l.lines.write(p, l.line) }
 
-func (l *libtest) end(exitStatus) {
+func (l *libtest) end(status exitStatus) {
 	l.lines.flush(l.line)
+	if !l.ended {
+		l.cutShort(l.unit, status)
+	}
 	for name, text := range l.failed {
 		l.endTest(testID{l.unit, name}, state.Failed, 0, text.String())
 	}
@@ -266,8 +271,8 @@ func (l *libtest) line(line []byte, tooLong bool) {
 	switch {
 	case m == nil:
 		if strings.HasPrefix(text, "failures:") || strings.HasPrefix(text, "test result: ") {
-			l.of = ""
-		} else if out := l.failed[l.of]; out != nil {
+			l.of, l.ended = "", strings.HasPrefix(text, "test result: ")
+		} else if out := l.failed[l.of]; out != nil && text != "" {
 			out.add(text + "\n")
 		}
 	case m[2] == "FAILED":

@@ -15,10 +15,12 @@ type records struct {
 	// within is cut from output; see [goEvents].
 	within string
 	lines  lines
+	ended  bool
 }
 
 type record struct {
-	// Event is "pass", "fail", "skip", or "output" for what a test printed.
+	// Event is "pass", "fail", "skip", "output" for what a test printed, or "end" when all
+	// tests have run.
 	Event   string  `json:"event"`
 	Name    string  `json:"name"`
 	Seconds float64 `json:"seconds"`
@@ -28,7 +30,12 @@ type record struct {
 // Write takes a part of the stream.
 func (r *records) Write(p []byte) (int, error) { return r.lines.write(p, r.line) }
 
-func (r *records) end(exitStatus) { r.lines.flush(r.line) }
+func (r *records) end(status exitStatus) {
+	r.lines.flush(r.line)
+	if !r.ended && status.OK() {
+		r.cutShort(r.unit, status)
+	}
+}
 
 func (r *records) line(line []byte, tooLong bool) {
 	var one record
@@ -37,6 +44,9 @@ func (r *records) line(line []byte, tooLong bool) {
 		r.dropped++
 		return
 	case len(bytes.TrimSpace(line)) == 0:
+		return
+	case json.Unmarshal(line, &one) == nil && one.Event == "end":
+		r.ended = true
 		return
 	case json.Unmarshal(line, &one) != nil || one.Event != "output" && outcomes[one.Event] == "":
 		r.strange++

@@ -142,6 +142,12 @@ func (r *results) fresh(unit, name string) testID {
 	}
 }
 
+// cutShort makes a failed test of those that a unit never came to, although its process
+// may have ended well: a test can end it.
+func (r *results) cutShort(unit string, status exitStatus) {
+	r.endTest(r.fresh(unit, "every test"), state.Failed, 0, "the process ended before all of its tests had run: "+status.String()+"\n")
+}
+
 // endUnit notes how a unit ended, with what its process said.
 func (r *results) endUnit(name string, status exitStatus, output *tail, log string) {
 	r.mu.Lock()

@@ -22,4 +22,5 @@ export default async function* (source) {
       output: failed ? shown(error) : "",
     }) + "\n";
   }
+  yield JSON.stringify({ event: "end" }) + "\n";
 }

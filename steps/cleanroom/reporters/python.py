@@ -102,5 +102,6 @@ def with_unittest():
 
 
 status = with_pytest() if importlib.util.find_spec("pytest") else with_unittest()
+say("end", "")
 sys.stderr.flush()
 os._exit(status) if status else sys.exit(0)
