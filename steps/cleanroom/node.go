@@ -1,12 +1,15 @@
 package cleanroom
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"net/url"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -104,6 +107,21 @@ func number(digits string) (n int) {
 		n = n*10 + int(d-'0')
 	}
 	return n
+}
+
+// units returns the test files. TypeScript that nothing here can run is told before
+// each file fails of it.
+func (n node) units(_ context.Context, _ *trial, s *suite) ([]string, error) {
+	if !n.typescript || s.Image != "" || len(s.tests) == 0 || !slices.Contains(stripTypes(s.tool.Version), "tsx") {
+		return s.tests, nil
+	}
+	if s.deps != nil {
+		if _, err := os.Stat(filepath.Join(s.deps.mount.Source, "node_modules", "tsx")); err == nil {
+			return s.tests, nil
+		}
+	}
+	return nil, fault.New(fault.Unavailable, "install Node.js 22.18 or later, add tsx to devDependencies and lock it, or set image in [[cleanroom.suite]]",
+		"%s does not run TypeScript by itself: %s", s.tool.Version, s.tests[0])
 }
 
 func (node) reproduce(_ *trial, s *suite, id testID) string {

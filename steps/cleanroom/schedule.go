@@ -282,6 +282,9 @@ func (t *trial) runOne(ctx context.Context, k task, got *results, j job) error {
 	if j.read == nil {
 		got.endTest(testID{unit: unit}, verdictOf(status), status.Wall.Seconds(), log.ends.String())
 	}
+	if test := got.tests[testID{unit: unit}]; test != nil && test.end() == state.Failed {
+		test.output = log.ends // the file itself failed: all that it printed says why
+	}
 	got.endUnit(unit, status, &log.ends, "")
 	t.keepLog(k, got.units[unit], j.command, status, log)
 	return nil

@@ -348,3 +348,88 @@ func TestMissingToolchain(t *testing.T) {
 		t.Errorf("%v (%s)", err, fault.HintOf(err))
 	}
 }
+
+// Many small test files are cheap: one environment, a container for each. What a file
+// adds is the time over that of the same files without a sandbox, run as many at a time.
+func TestManyFiles(t *testing.T) {
+	const count, parallel = 200, 8
+	l := shellLab(t)
+	l.step.Tests.Parallel = parallel
+	files := map[string]string{}
+	for i := range count {
+		files[fmt.Sprintf("t/%03d_test.sh", i)] = "test 1 = 1\n"
+	}
+	res, err := l.run(t, files)
+	if err != nil || len(res.Entry.Checks) != count || len(res.Evidence.Findings) > 0 {
+		t.Fatalf("%v, %d checks, %v", err, len(res.Entry.Checks), res.Evidence.Findings)
+	}
+	if n := len(filesBelow(t, filepath.Join(l.step.Tests.ResultsDir, cleanroom.DirLogs))); n != count {
+		t.Errorf("%d logs", n)
+	}
+	if os.Getenv("ULTRAFAST_LONG") == "" {
+		return
+	}
+	best := map[string]time.Duration{}
+	for range 5 {
+		for name, lab := range map[string]*lab{"sandbox": l, "direct": directLab(t, parallel)} {
+			in := lab.state(t, files)
+			started := time.Now()
+			if _, err := lab.step.Run(t.Context(), in, lab.blobs); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(started); best[name] == 0 || took < best[name] {
+				best[name] = took
+			}
+		}
+	}
+	added := (best["sandbox"] - best["direct"]) / count
+	t.Logf("%d files, %d at a time: %s in the sandbox, %s without, %s added for each", count, parallel, best["sandbox"], best["direct"], added)
+	if added > 10*time.Millisecond {
+		t.Errorf("a file adds %s", added)
+	}
+}
+
+// directLab returns a lab without a sandbox.
+func directLab(t *testing.T, parallel int) *lab {
+	t.Helper()
+	l := newLab(t)
+	l.step.Toolchain, l.step.Tests.Parallel = hostLanguage, parallel
+	return l
+}
+
+func filesBelow(t *testing.T, dir string) []os.DirEntry {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// TypeScript runs where Node.js knows it; an older one needs the package tsx, and its
+// absence is told, not hidden.
+func TestTypeScript(t *testing.T) {
+	t.Parallel()
+	l := newSuiteLab(t, cleanroom.TypeScript)
+	res, err := l.run(t, map[string]string{
+		"package.json":      `{"type": "module"}`,
+		"test/till.test.ts": "import { test } from \"node:test\";\nimport assert from \"node:assert\";\n\nconst sum: number = 1 + 2;\ntest(\"adds\", () => assert.equal(sum, 3));\n",
+	})
+	tool, toolErr := hostLanguage(t.Context(), cleanroom.TypeScript)
+	if toolErr != nil {
+		t.Fatal(toolErr)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(tool.Version, "node v%d.%d.", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	if major > 22 || major == 22 && minor >= 6 {
+		if err != nil || !reflect.DeepEqual(res.Entry.Checks, []state.Check{{Name: "test/till.test.ts::adds", Outcome: state.Passed}}) {
+			t.Errorf("%v with %v", err, res.Entry.Checks)
+		}
+		return
+	}
+	if fault.KindOf(err) != fault.Unavailable || !strings.Contains(fault.HintOf(err), "tsx") || !strings.Contains(fault.HintOf(err), "set image") {
+		t.Errorf("%v (%s)", err, fault.HintOf(err))
+	}
+}
