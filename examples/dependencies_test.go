@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/txtar"
+
 	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/depot"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/egress"
@@ -61,7 +63,7 @@ func TestDependencies(t *testing.T) {
 			}
 			step := cleanroom.Step{
 				Backend: back, MinIsolation: caps.Level, Toolchain: installed(cache), Imager: oci.Client{}, TempDir: t.TempDir(),
-				Source: &cleanroom.Source{Dir: filepath.Join("dependencies", c.dir)},
+				Source: &cleanroom.Source{Dir: project(t, c.dir)},
 				Prepare: cleanroom.Prepare{
 					Depot: depot.Depot{Root: filepath.Join(cache, "depot")}, Gateway: gateway, Certificates: certificates(t), Allow: reachable(t, c.hosts),
 				},
@@ -79,6 +81,24 @@ func TestDependencies(t *testing.T) {
 			t.Logf("%s: build %s s, test %s s", c.dir, res.Evidence.Facts["build.seconds"], res.Evidence.Facts["test.seconds"])
 		})
 	}
+}
+
+// project returns the directory of a project, or what its archive holds.
+func project(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join("dependencies", name)
+	if _, err := os.Stat(dir); err == nil {
+		return dir
+	}
+	archive, err := txtar.ParseFile(dir + ".txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = t.TempDir()
+	if err := txtar.Write(archive, dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // installed finds the host's toolchains.
