@@ -26,8 +26,12 @@ type goEvents struct {
 	// within is the path of the tree inside, with a slash; it is cut from output,
 	// so that what is reported is relative to the tree.
 	within string
+	// keep takes the log of a package that has ended, and returns its name; may be nil.
+	keep func(pkg, text string) string
 
 	lines lines
+	// logs are of packages that have not ended.
+	logs map[string]*logBuffer
 }
 
 // Write takes a part of the stream.
@@ -59,6 +63,7 @@ func (g *goEvents) take(e event) {
 	if e.Action == "output" || e.Action == "build-output" {
 		g.say(e.Output)
 	}
+	g.logOf(e)
 	switch {
 	case len(e.Package) > maxName || len(e.Test) > maxName || len(e.ImportPath) > maxName:
 		g.dropped++
@@ -71,6 +76,25 @@ func (g *goEvents) take(e event) {
 	default:
 		g.takeTest(e)
 	}
+}
+
+// logOf adds what an event prints to the log of its package.
+func (g *goEvents) logOf(e event) {
+	if g.keep == nil || e.Package == "" || e.Output == "" || len(e.Package) > maxName {
+		return
+	}
+	log := g.logs[e.Package]
+	if log == nil {
+		if len(g.logs) >= maxUnits {
+			return
+		}
+		if g.logs == nil {
+			g.logs = map[string]*logBuffer{}
+		}
+		log = &logBuffer{most: maxUnitLog}
+		g.logs[e.Package] = log
+	}
+	log.add(e.Output)
 }
 
 func (g *goEvents) build(e event) {
@@ -94,6 +118,10 @@ func (g *goEvents) takePackage(e event) {
 	p.output.add(e.Output)
 	if o, ended := outcomes[e.Action]; ended {
 		p.outcome, p.seconds, p.failedBuild = worse(p.outcome, o), e.Elapsed, e.FailedBuild
+		if log := g.logs[e.Package]; log != nil {
+			p.log = g.keep(e.Package, string(log.bytes()))
+			delete(g.logs, e.Package)
+		}
 	}
 }
 

@@ -149,7 +149,9 @@ func (golang) job(t *trial, s *suite, r *results, name string, units []string, r
 	if run := runPattern(retry); run != "" {
 		args = append(args, "-run="+run)
 	}
-	return job{command: t.goCommand(s, name, append(args, units...)...), read: &goEvents{results: r, within: t.room.within(name)}}
+	return job{command: t.goCommand(s, name, append(args, units...)...), read: &goEvents{results: r, within: t.room.within(name), keep: func(pkg, text string) string {
+		return t.writeLog(logName(s, r.label(pkg), 0), text)
+	}}}
 }
 
 // runPattern returns the -run pattern that selects the top-level tests that failed.

@@ -31,7 +31,10 @@ func (t *trial) keepResults() error {
 	if dir == "" {
 		return nil
 	}
-	if err := t.writeResults(dir); err != nil {
+	switch err := t.writeResults(dir); {
+	case err != nil && t.step.Tests.ResultsOptional:
+		t.step.Log.Warn("test results are not kept", "directory", dir, "error", err)
+	case err != nil:
 		return fault.Wrap(err, fault.Unavailable, "name a directory that can be written: testing.results_dir in .cleanroom/config.toml", "keep the test results in "+dir)
 	}
 	return nil
@@ -60,6 +63,9 @@ func (t *trial) writeResults(dir string) error {
 		if err := replaceFile(filepath.Join(dir, name), content); err != nil {
 			return err
 		}
+	}
+	if t.step.Tests.NoLogs {
+		return nil
 	}
 	return os.CopyFS(filepath.Join(dir, DirLogs), t.logs.FS())
 }

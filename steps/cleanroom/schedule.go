@@ -42,6 +42,9 @@ type Tests struct {
 	// ResultsDir, if set, is a directory of the host for results.json, junit.xml,
 	// results.txt, durations.json and logs/, whatever the outcome.
 	ResultsDir string
+	// ResultsOptional makes a directory that cannot be written a warning. NoLogs leaves
+	// the logs out.
+	ResultsOptional, NoLogs bool
 }
 
 const (
@@ -302,33 +305,44 @@ func verdictOf(status exitStatus) state.Outcome {
 func (t *trial) keepLog(k task, u *unitResult, c command, status exitStatus, log *unitLog) {
 	text := fmt.Sprintf("$ %s\n%s# %s in %s\n\n", commandLine(c), log.text(), status, status.Wall.Round(time.Millisecond))
 	t.log.add(text)
-	if t.logs == nil || u == nil {
-		return
+	if u != nil {
+		u.log = t.writeLog(logName(k.suite, k.units[0], k.number), text)
 	}
-	name := logName(k)
-	f, err := t.logs.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) // a second attempt follows the first
+}
+
+// writeLog keeps a log, after what an earlier attempt has written, and returns its path
+// below the directory of the results; empty if it is lost.
+func (t *trial) writeLog(name, text string) string {
+	if t.logs == nil {
+		return ""
+	}
+	f, err := t.logs.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err == nil {
 		_, err = f.WriteString(text)
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
-		t.step.Log.Warn("the log of a test is lost", "test", k.String(), "error", err)
-		return
+		t.step.Log.Warn("the log of a test is lost", "log", name, "error", err)
+		return ""
 	}
-	u.log = "logs/" + name
+	return DirLogs + "/" + name
 }
 
-// logName returns a file name for the log of a task: its unit, readable, with its
-// number, since two units may read alike.
-func logName(k task) string {
+// logName returns a file name for the log of a unit: readable, and with the number of
+// its task, since two units may read alike.
+func logName(s *suite, unit string, number int) string {
 	safe := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.' {
 			return r
 		}
 		return '-'
-	}, k.units[0])
+	}, unit)
 	const most = 100
-	return fmt.Sprintf("%s-%s-%d.log", k.suite.name, strings.Trim(safe[max(0, len(safe)-most):], "-."), k.number)
+	name := s.name + "-" + strings.Trim(safe[max(0, len(safe)-most):], "-.")
+	if number > 0 {
+		name += "-" + strconv.Itoa(number)
+	}
+	return name + ".log"
 }
 
 // judge says how the tests of the suite went, when all have ended.

@@ -170,7 +170,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 	if port == 0 {
 		port = project.Service.Port
 	}
-	return &cleanroom.Step{
+	step := &cleanroom.Step{
 		Backend: Backend(a, cache), MinIsolation: level, Limits: o.limits(project),
 		Toolchain: findToolchain(cache), Fingerprint: func(context.Context) (string, error) { return toolchain.Fingerprint(), nil },
 		Imager: oci.Client{}, Suites: suites(project), Network: cleanroom.Network(project.Cleanroom.Network), Prepare: prepare(a, project, cache),
@@ -178,7 +178,8 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 			Name: project.Name, Port: port, User: project.Cleanroom.Package.User, Labels: project.Cleanroom.Package.Labels,
 		},
 		Log: a.Log, Progress: a.ProgressOf(phase.Cleanroom),
-	}, nil
+	}
+	return step, TestOptions{}.apply(a, project, &step.Tests)
 }
 
 // Backend returns the clean room of this machine.

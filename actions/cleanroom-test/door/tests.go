@@ -23,7 +23,7 @@ type TestOptions struct {
 	Retries     int           `placeholder:"N" help:"Run again what failed, up to N times; what passes then is reported as flaky. Default: as the project says."`
 	FailFast    bool          `help:"End the run at the first failure."`
 	Durations   string        `type:"path" placeholder:"FILE" help:"Cut shards by the durations.json of an earlier run. Default: .cleanroom/durations.json of the project, if it is there."`
-	ResultsDir  string        `type:"path" placeholder:"DIR" help:"Write results.json, junit.xml, results.txt, durations.json and logs to DIR. Default: as the project says, else nowhere."`
+	ResultsDir  string        `type:"path" placeholder:"DIR" help:"Write results.json, junit.xml, results.txt, durations.json and logs to DIR. Default: as the project says, else .cleanroom/test-results."`
 }
 
 // durationsFile is where a project keeps its durations.
@@ -32,7 +32,7 @@ const durationsFile = ".cleanroom/durations.json"
 // apply says to the phase how tests run.
 func (o TestOptions) apply(a *app.App, project *config.Project, t *cleanroom.Tests) error {
 	c := project.Testing
-	t.Files = append(append(t.Files, o.File...), o.Files...)
+	*t = cleanroom.Tests{Files: append(append([]string{}, o.File...), o.Files...)}
 	t.FailFast, t.Retries = o.FailFast || c.FailFast, c.Retries
 	if o.Retries != 0 {
 		t.Retries = o.Retries
@@ -54,8 +54,12 @@ func (o TestOptions) apply(a *app.App, project *config.Project, t *cleanroom.Tes
 	switch {
 	case o.ResultsDir != "":
 		t.ResultsDir = a.Abs(o.ResultsDir)
-	case project.Given("testing.results_dir"):
-		t.ResultsDir = filepath.Join(project.Dir, filepath.FromSlash(c.ResultsDir))
+	default:
+		// Where nobody asked for a directory, one that cannot be written is no failure.
+		t.ResultsDir, t.ResultsOptional = filepath.Join(project.Dir, filepath.FromSlash(c.ResultsDir)), !project.Given("testing.results_dir")
+		if !c.CollectLogs {
+			t.NoLogs = true
+		}
 	}
 	for _, q := range project.Quarantine {
 		until, err := time.Parse(time.DateOnly, q.Expiry)
