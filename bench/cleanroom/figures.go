@@ -149,8 +149,8 @@ func manyEnvironments(ctx context.Context, b *bench) error {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
 		return err
 	}
-	b.printf("\n## %d environments at once\n\nAll passed in %.0f ms; left: %d %s; peak memory of the tool: %.0f MB (asked: under 150 MB).\n",
-		count, ms(took), len(left), strings.Join(left, " "), float64(own.Maxrss)/1024)
+	b.printf("\n## %d environments at once\n\nAll passed in %.0f ms; left: %d%s; peak memory of the tool: %.0f MB (asked: under 150 MB).\n",
+		count, ms(took), len(left), strings.Join(append([]string{""}, left...), " "), float64(own.Maxrss)/1024)
 	if len(left) > 0 {
 		return fmt.Errorf("left: %s", strings.Join(left, " "))
 	}
