@@ -16,8 +16,8 @@ import (
 // Start-up: every supervisor and init is one more start of a program, and a program
 // that links all of a phase takes several times as long to start as to do what an init
 // does. So a released program carries a small one, command helper, whose main only
-// calls [Reexec], and starts that from a memory file. It is stored as it is: to expand
-// it would take ten times as long as to write it.
+// calls [Reexec], and starts that from a memory file. It is stored as it is: deflate
+// would save 2 MB of 3.6, and take 25 ms at each start where writing takes 1.3.
 
 // self is this program, from the start to the end of it.
 const self = "/proc/self/exe"
