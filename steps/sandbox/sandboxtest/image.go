@@ -50,7 +50,7 @@ type Images struct {
 }
 
 // NewImages makes the image, whose payload is a copy of exe.
-func NewImages(t *testing.T, exe string) *Images {
+func NewImages(t testing.TB, exe string) *Images {
 	t.Helper()
 	dir := t.TempDir()
 	for _, d := range []string{"etc", "srv/work", "opt", "usr/bin", "tmp"} {
@@ -83,7 +83,7 @@ func NewImages(t *testing.T, exe string) *Images {
 }
 
 // program copies a program of the host, if it exists, and the libraries that it needs.
-func program(t *testing.T, dir, from, to string) {
+func program(t testing.TB, dir, from, to string) {
 	t.Helper()
 	files := map[string]string{from: to}
 	for _, l := range libraries(t, from) {
@@ -108,7 +108,7 @@ func program(t *testing.T, dir, from, to string) {
 
 // libraries are the files that a program needs to start: none if it is linked
 // statically, or is not there.
-func libraries(t *testing.T, path string) (list []string) {
+func libraries(t testing.TB, path string) (list []string) {
 	t.Helper()
 	f, err := elf.Open(path)
 	if err != nil {

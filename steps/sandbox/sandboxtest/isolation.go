@@ -148,7 +148,13 @@ func (s *suite) hostFiles(t *testing.T) {
 			t.Errorf("%s can be read", path)
 		}
 	}
-	for _, dir := range []string{filepath.Dir(secret), "/root", "/home", "/sys/fs/cgroup"} {
+	dirs := []string{filepath.Dir(secret), "/root", "/home"}
+	if s.OnlyImages {
+		s.ownGroup(t, e)
+	} else {
+		dirs = append(dirs, "/sys/fs/cgroup")
+	}
+	for _, dir := range dirs {
 		if r := s.payload(t, e, "list", dir); r.OK() && r.out != "" {
 			t.Errorf("%s can be listed: %s", dir, r.out)
 		}
@@ -159,8 +165,26 @@ func (s *suite) hostFiles(t *testing.T) {
 	r := s.payload(t, e, "list", "/")
 	got := strings.Fields(r.out)
 	for _, name := range []string{"root", "home", "work", "boot", "srv", "mnt", "run", "sys"} {
-		if s.Root == "" && slices.Contains(got, name) {
+		if s.Root == "" && !s.OnlyImages && slices.Contains(got, name) {
 			t.Errorf("/%s is inside: %q", name, got)
+		}
+	}
+}
+
+// ownGroup: an engine shows its containers their own control group, by which runtimes
+// find their limits. It must show no other, and nothing of it may be written.
+func (s *suite) ownGroup(t *testing.T, e sandbox.Environment) {
+	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/memory"} {
+		r := s.payload(t, e, "list", dir)
+		for name := range strings.FieldsSeq(r.out) {
+			if strings.Contains(name, "docker") || strings.Contains(name, "libpod") || strings.Contains(name, ".slice") || len(name) >= 64 {
+				t.Errorf("a group of others is below %s: %s", dir, name)
+			}
+		}
+		for _, file := range []string{"/cgroup.procs", "/memory.max", "/memory.limit_in_bytes"} {
+			if r := s.payload(t, e, "write", dir+file, "0"); r.OK() {
+				t.Errorf("%s can be written", dir+file)
+			}
 		}
 	}
 }

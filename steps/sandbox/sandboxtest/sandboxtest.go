@@ -25,6 +25,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -68,6 +69,8 @@ type Options struct {
 	// has the mark in it, and a back end that sees this environment and no other. It
 	// is nil if the back end has no creators to kill.
 	Creator func(t *testing.T, mark string) (*exec.Cmd, sandbox.Backend)
+	// Only are the names of the cases to run; none means all.
+	Only []string
 }
 
 // suite is what the cases share.
@@ -130,6 +133,9 @@ func Run(t *testing.T, newBackend func(t *testing.T) sandbox.Backend, o Options)
 		{"killed creator", sandbox.None, s.killedCreator},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if len(s.Only) > 0 && !slices.Contains(s.Only, c.name) {
+				t.Skip("not one of those asked for")
+			}
 			if s.Level < c.from {
 				t.Skipf("level %s does not promise it", s.Level)
 			}
@@ -328,11 +334,16 @@ func (a *await) Write(p []byte) (int, error) {
 // never ends and has mark among its arguments, says so on stdout, and waits. It is
 // the body of the program that [Options.Creator] starts.
 func Hold(ctx context.Context, backend sandbox.Backend, name, exe, mark string, stdout io.Writer) error {
+	return HoldImage(ctx, backend, "", name, exe, mark, stdout)
+}
+
+// HoldImage is [Hold] for a back end whose containers have an image as their root.
+func HoldImage(ctx context.Context, backend sandbox.Backend, image, name, exe, mark string, stdout io.Writer) error {
 	e, err := backend.Create(ctx, sandbox.EnvironmentSpec{Name: name})
 	if err != nil {
 		return err
 	}
-	s := &suite{Options: Options{Executable: filepath.Clean(exe)}}
+	s := &suite{Options: Options{Executable: filepath.Clean(exe), Image: image, OnlyImages: image != ""}}
 	spec := s.spec(e, "held", "tree", mark)
 	spec.Stdout = stdout
 	c, err := e.Start(ctx, spec)
