@@ -1,0 +1,142 @@
+// Package auto is the sandbox back end that takes the first of several that can do
+// what is asked for on this machine.
+package auto
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+// Name is the name of the back end.
+const Name = "auto"
+
+// Backend asks its back ends in order.
+type Backend struct {
+	backends []sandbox.Backend
+}
+
+// New returns a back end of others, the best one first.
+func New(backends ...sandbox.Backend) *Backend { return &Backend{backends} }
+
+// Name is "auto". An environment tells in its list whose it is.
+func (b *Backend) Name() string { return Name }
+
+// Probe reports what the first back end can do that reaches level full, or else the one
+// that reaches most.
+func (b *Backend) Probe(ctx context.Context) (sandbox.Capabilities, error) {
+	_, c, err := b.choose(ctx, sandbox.Full)
+	return c, err
+}
+
+// choose returns the first back end that reaches a level; with an error that says what
+// each of them lacks, the one that reaches most.
+func (b *Backend) choose(ctx context.Context, level sandbox.Level) (best sandbox.Backend, of sandbox.Capabilities, err error) {
+	var why []string
+	for _, one := range b.backends {
+		c, err := one.Probe(ctx)
+		if ctx.Err() != nil {
+			return nil, c, context.Cause(ctx)
+		}
+		if err != nil {
+			why = append(why, fmt.Sprintf("%s: %v", one.Name(), err))
+			continue
+		}
+		if best == nil || c.Level > of.Level {
+			best, of = one, c
+		}
+		if c.Level >= level {
+			return one, c, nil
+		}
+		why = append(why, fmt.Sprintf("%s reaches level %s only: %s", one.Name(), c.Level, strings.Join(c.Refused, ", ")))
+	}
+	if best != nil {
+		of.Refused = slices.Concat(of.Refused, why)
+		return best, of, nil
+	}
+	return nil, of, fault.New(fault.Unavailable,
+		"run on Linux with user namespaces, or as root; or install Docker (apt-get install docker.io) or Podman (apt-get install podman) and start it",
+		"no sandbox can be made on this machine: %s", strings.Join(why, "; "))
+}
+
+// Create makes an environment with the first back end that reaches the level that is
+// asked for.
+func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	one, c, err := b.choose(ctx, spec.MinIsolation)
+	if err != nil {
+		return nil, err
+	}
+	if c.Level < spec.MinIsolation {
+		return nil, fault.New(fault.Unavailable,
+			"install Docker (apt-get install docker.io) or Podman (apt-get install podman) and start it, or accept less by --min-isolation "+c.Level.String(),
+			"isolation level %s cannot be reached: %s", spec.MinIsolation, strings.Join(c.Refused, "; "))
+	}
+	return one.Create(ctx, spec)
+}
+
+// List returns the environments of all back ends that answer, sorted by name.
+func (b *Backend) List(ctx context.Context) ([]sandbox.Info, error) {
+	var all []sandbox.Info
+	err := b.all(func(one sandbox.Backend) error {
+		list, err := one.List(ctx)
+		all = append(all, list...)
+		return err
+	})
+	slices.SortFunc(all, func(x, y sandbox.Info) int {
+		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Backend, y.Backend))
+	})
+	return all, err
+}
+
+// all calls do for each back end. One that is not there has nothing.
+func (b *Backend) all(do func(sandbox.Backend) error) error {
+	var errs []error
+	for _, one := range b.backends {
+		if err := do(one); err != nil && fault.KindOf(err) != fault.Unavailable {
+			errs = append(errs, fmt.Errorf("%s: %w", one.Name(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Delete removes the environment called name, whichever back end has it.
+func (b *Backend) Delete(ctx context.Context, name string) error {
+	list, err := b.List(ctx)
+	if err != nil {
+		return err
+	}
+	var known []string
+	for _, i := range list {
+		known = append(known, i.Name)
+		if i.Name != name {
+			continue
+		}
+		for _, one := range b.backends {
+			if one.Name() == i.Backend {
+				return one.Delete(ctx, name)
+			}
+		}
+	}
+	return fault.New(fault.Finding, fault.DidYouMean(name, known), "no environment is called %q", name)
+}
+
+// GC collects with every back end that can.
+func (b *Backend) GC(ctx context.Context) (removed []string, err error) {
+	err = b.all(func(one sandbox.Backend) error {
+		c, ok := one.(sandbox.Collector)
+		if !ok {
+			return nil
+		}
+		names, err := c.GC(ctx)
+		removed = append(removed, names...)
+		return err
+	})
+	slices.Sort(removed)
+	return removed, err
+}
