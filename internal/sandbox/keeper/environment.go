@@ -368,6 +368,14 @@ func (e *Environment) Exec(ctx context.Context, container string, spec sandbox.E
 	}
 	defer x.close()
 	p.link = newLink(x.conn, x.r)
+	if !x.stop() {
+		return sandbox.ExitStatus{}, context.Cause(ctx)
+	}
+	// The end of ctx ends the process, and that is waited for.
+	defer context.AfterFunc(ctx, func() {
+		_ = x.conn.SetReadDeadline(time.Now().Add(closeTime))
+		_ = p.link.send(frameKill, nil)
+	})()
 	status, err := p.run()
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)

@@ -143,6 +143,7 @@ const (
 	frameIn                 // bytes for standard input
 	frameEOF                // the sender sends no more bytes
 	frameTaken              // one frameIn was taken by the process
+	frameKill               // end the process, and say when it has
 	frameEnded              // JSON of ended, and nothing after it
 )
 

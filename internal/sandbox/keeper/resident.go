@@ -295,6 +295,8 @@ func carry(base context.Context, l *link, want streams) *streamed {
 			switch {
 			case err != nil:
 				return
+			case kind == frameKill:
+				gone()
 			case open && kind == frameEOF:
 				end()
 				open = false
