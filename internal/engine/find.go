@@ -30,7 +30,11 @@ func findPodman() string {
 	if host := os.Getenv("CONTAINER_HOST"); host != "" {
 		return host
 	}
-	return firstSocket(below("XDG_RUNTIME_DIR", "podman", "podman.sock"), "/run/podman/podman.sock")
+	const system = "/run/podman/podman.sock"
+	if host := firstSocket(below("XDG_RUNTIME_DIR", "podman", "podman.sock"), system); host != "" || runtime.GOOS == "windows" {
+		return host
+	}
+	return "unix://" + system // to be missed there, and not at Docker's
 }
 
 // contextHost returns the host of the context that `docker context use` chose.
@@ -50,14 +54,19 @@ func contextHost() string {
 	if name == "" || name == "default" {
 		return ""
 	}
-	id := sha256.Sum256([]byte(name))
 	var meta struct {
 		Endpoints map[string]struct{ Host string }
 	}
-	if readJSON(filepath.Join(dir, "contexts", "meta", hex.EncodeToString(id[:]), "meta.json"), &meta) != nil {
+	if readJSON(filepath.Join(dir, "contexts", "meta", contextID(name), "meta.json"), &meta) != nil {
 		return ""
 	}
 	return meta.Endpoints["docker"].Host
+}
+
+// contextID is the directory of a context: the digest of its name.
+func contextID(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:])
 }
 
 func readJSON(path string, v any) error {

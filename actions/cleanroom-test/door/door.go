@@ -170,8 +170,12 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 	if port == 0 {
 		port = project.Service.Port
 	}
+	back, err := Backend(a, project, cache)
+	if err != nil {
+		return nil, err
+	}
 	step := &cleanroom.Step{
-		Backend: Backend(a, cache), MinIsolation: level, Limits: o.limits(project),
+		Backend: back, MinIsolation: level, Limits: o.limits(project),
 		Toolchain: findToolchain(cache), Fingerprint: func(context.Context) (string, error) { return toolchain.Fingerprint(), nil },
 		Imager: oci.Client{}, Suites: suites(project), Network: cleanroom.Network(project.Cleanroom.Network), Prepare: prepare(a, project, cache),
 		Package: cleanroom.Package{
@@ -182,9 +186,10 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 	return step, TestOptions{}.apply(a, project, &step.Tests)
 }
 
-// Backend returns the clean room of this machine.
-func Backend(a *app.App, cache string) sandbox.Backend {
-	return choose(cache).embedded(a.Log)
+// Backend returns the clean room that the project asks for; nil asks for that of this
+// machine.
+func Backend(a *app.App, project *config.Project, cache string) (sandbox.Backend, error) {
+	return choose(project, cache).open(a.Log)
 }
 
 // Images returns the images that containers of the project may name. Environment is

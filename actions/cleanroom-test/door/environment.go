@@ -10,7 +10,6 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/keeper"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/rootfs"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
-	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
 // Environment are the verbs for environments that outlive a command.
@@ -149,11 +148,15 @@ func (r *rooms) collect(ctx context.Context) (removed []string, err error) {
 	if cerr != nil {
 		return removed, errors.Join(err, cerr)
 	}
-	if back, ok := Backend(r.app, cache).(sandbox.Collector); ok {
-		more, cerr := back.GC(ctx)
-		removed, err = append(removed, more...), errors.Join(err, cerr)
+	back, berr := Backend(r.app, nil, cache)
+	if all, ok := back.(interface {
+		CollectAll(ctx context.Context) (removed []string, err error)
+	}); ok {
+		more, cerr := all.CollectAll(ctx)
+		removed, berr = append(removed, more...), errors.Join(berr, cerr)
 	}
-	pruned, perr := rootfs.New(rootfs.Options{Dir: choose(cache).ImagesDir, Log: r.app.Log}).Prune(ctx, rootfs.DefaultMaxBytes, false)
+	err = errors.Join(err, berr)
+	pruned, perr := rootfs.New(rootfs.Options{Dir: choose(nil, cache).ImagesDir, Log: r.app.Log}).Prune(ctx, rootfs.DefaultMaxBytes, false)
 	return append(removed, pruned.Images...), errors.Join(err, perr)
 }
 

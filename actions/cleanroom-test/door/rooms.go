@@ -13,7 +13,10 @@ import (
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/auto"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/docker"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/inside"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/keeper"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/rootfs"
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
@@ -24,7 +27,7 @@ import (
 // Reexec does the work of a part of the clean room if the executable was started as
 // that, and then does not return; otherwise it returns false at once. It must be the
 // first thing that main does.
-func Reexec() bool { return embedded.Reexec() || keeper.Reexec(openBackend) }
+func Reexec() bool { return embedded.Reexec() || inside.Reexec() || keeper.Reexec(openBackend) }
 
 // choice is which back end to use, and all it needs to be made: by this process or by
 // the keeper of an environment. It lies in the records of environments: no secrets.
@@ -33,22 +36,55 @@ type choice struct {
 	StateDir string `json:"state_dir"`
 	// ImagesDir is the cache of unpacked images.
 	ImagesDir string `json:"images_dir"`
+	// Host and Version are of a container engine; empty is what its own command uses.
+	Host    string `json:"host,omitempty"`
+	Version string `json:"version,omitempty"`
 }
 
-// choose returns the back end of this machine.
-func choose(cache string) choice {
-	return choice{Type: embedded.Name, StateDir: filepath.Join(cache, "environments"), ImagesDir: filepath.Join(cache, "images")}
-}
+// What the configuration says of an engine unless it is set: the engine's own command
+// may know another socket, and another version of the interface is negotiated.
+const (
+	defaultDockerHost    = "unix:///var/run/docker.sock"
+	defaultDockerVersion = "1.41"
+)
 
-func (c choice) open(log *slog.Logger) (sandbox.Backend, error) {
-	if c.Type != embedded.Name {
-		return nil, fault.New(fault.Unavailable, "use the version of this program that made the environment", "back end %q is not known", c.Type)
+// choose returns the back end that the project asks for; nil asks for that of this
+// machine.
+func choose(project *config.Project, cache string) choice {
+	c := choice{Type: auto.Name, StateDir: filepath.Join(cache, "environments"), ImagesDir: filepath.Join(cache, "images")}
+	if project == nil {
+		return c
 	}
-	return c.embedded(log), nil
+	c.Type = project.Backend.Type
+	if host := project.Backend.DockerHost; host != defaultDockerHost {
+		c.Host = host
+	}
+	if version := project.Backend.DockerAPIVersion; version != defaultDockerVersion {
+		c.Version = version
+	}
+	return c
 }
 
-func (c choice) embedded(log *slog.Logger) *embedded.Backend {
-	return embedded.New(embedded.Options{StateDir: c.StateDir, Log: log, Images: rootfs.New(rootfs.Options{Dir: c.ImagesDir, Log: log})})
+// open makes the back end. Nothing is asked of an engine before it is used.
+func (c choice) open(log *slog.Logger) (sandbox.Backend, error) {
+	images := rootfs.New(rootfs.Options{Dir: c.ImagesDir, Log: log})
+	local := func() sandbox.Backend {
+		return embedded.New(embedded.Options{StateDir: c.StateDir, Log: log, Images: images})
+	}
+	engine := func(name string) docker.Options {
+		return docker.Options{Name: name, Host: c.Host, APIVersion: c.Version, Log: log, Images: images}
+	}
+	switch c.Type {
+	case auto.Name:
+		return auto.New(local(), docker.New(engine(docker.Docker)), docker.New(engine(docker.Podman))), nil
+	case embedded.Name:
+		return local(), nil
+	case docker.Docker, docker.Podman:
+		return docker.New(engine(c.Type)), nil
+	case "testcontainers":
+		return testcontainers(engine(docker.Docker)), nil
+	}
+	return nil, fault.New(fault.Usage, "use auto, embedded, docker, podman or testcontainers", "backend.type %q is not a clean room that this program has", c.Type)
 }
 
 // openBackend is [choice.open] for what [keeper.Options] had.
@@ -90,7 +126,7 @@ func newRooms(a *app.App, project *config.Project) (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings, err := json.Marshal(choose(cache))
+	settings, err := json.Marshal(choose(project, cache))
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,11 @@ func (e *Exec) job(a *app.App, project *config.Project) (job, error) {
 	if err != nil {
 		return job{}, err
 	}
-	j.enter = Backend(a, cache).Create
+	back, err := Backend(a, project, cache)
+	if err != nil {
+		return job{}, err
+	}
+	j.enter = back.Create
 	return j, nil
 }
 

@@ -126,17 +126,31 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 	return fault.New(fault.Finding, fault.DidYouMean(name, known), "no environment is called %q", name)
 }
 
-// GC collects with every back end that can.
+// GC collects with the back end that would be used: what others left is for
+// [Backend.CollectAll], since each of them costs a round trip or a wait.
 func (b *Backend) GC(ctx context.Context) (removed []string, err error) {
+	one, _, err := b.choose(ctx, sandbox.Full)
+	if err != nil {
+		return nil, err
+	}
+	return collect(ctx, one)
+}
+
+// CollectAll collects with every back end that answers.
+func (b *Backend) CollectAll(ctx context.Context) (removed []string, err error) {
 	err = b.all(func(one sandbox.Backend) error {
-		c, ok := one.(sandbox.Collector)
-		if !ok {
-			return nil
-		}
-		names, err := c.GC(ctx)
+		names, err := collect(ctx, one)
 		removed = append(removed, names...)
 		return err
 	})
 	slices.Sort(removed)
 	return removed, err
+}
+
+func collect(ctx context.Context, one sandbox.Backend) ([]string, error) {
+	c, ok := one.(sandbox.Collector)
+	if !ok {
+		return nil, nil
+	}
+	return c.GC(ctx)
 }

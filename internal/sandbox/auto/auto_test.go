@@ -1,0 +1,129 @@
+package auto_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/auto"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+)
+
+// fake is a back end that reaches a level, or does not answer.
+type fake struct {
+	name   string
+	level  sandbox.Level
+	silent bool
+	made   []string
+	gone   int
+}
+
+func (f *fake) Name() string { return f.name }
+
+func (f *fake) Probe(context.Context) (sandbox.Capabilities, error) {
+	if f.silent {
+		return sandbox.Capabilities{}, fault.New(fault.Unavailable, "", "nobody listens")
+	}
+	c := sandbox.Capabilities{Level: f.level}
+	if f.level < sandbox.Full {
+		c.Refused = []string{"the kernel of " + f.name}
+	}
+	return c, nil
+}
+
+func (f *fake) Create(_ context.Context, s sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	f.made = append(f.made, s.Name)
+	return nil, nil
+}
+
+func (f *fake) List(context.Context) ([]sandbox.Info, error) {
+	if f.silent {
+		return nil, fault.New(fault.Unavailable, "", "nobody listens")
+	}
+	var list []sandbox.Info
+	for _, n := range f.made {
+		list = append(list, sandbox.Info{Name: n, Backend: f.name})
+	}
+	return list, nil
+}
+
+func (f *fake) Delete(_ context.Context, name string) error {
+	f.made = nil
+	return nil
+}
+
+func (f *fake) GC(context.Context) ([]string, error) {
+	if f.silent {
+		return nil, fault.New(fault.Unavailable, "", "nobody listens")
+	}
+	f.gone++
+	return []string{"of-" + f.name}, nil
+}
+
+func TestChoice(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name     string
+		backends []*fake
+		min      sandbox.Level
+		want     string // the one that creates, or part of the error
+		fails    bool
+	}{
+		{"the first", []*fake{{name: "a", level: sandbox.Full}, {name: "b", level: sandbox.Full}}, sandbox.Full, "a", false},
+		{"weaker first", []*fake{{name: "a", level: sandbox.Reduced}, {name: "b", level: sandbox.Full}}, sandbox.Full, "b", false},
+		{"weak is enough", []*fake{{name: "a", level: sandbox.Reduced}, {name: "b", level: sandbox.Full}}, sandbox.Reduced, "a", false},
+		{"silent second", []*fake{{name: "a", level: sandbox.None}, {name: "b", silent: true}, {name: "c", level: sandbox.Full}}, sandbox.Full, "c", false},
+		{"none", []*fake{{name: "a", level: sandbox.Reduced}, {name: "b", silent: true}}, sandbox.Full, "the kernel of a", true},
+		{"nobody", []*fake{{name: "a", silent: true}}, sandbox.None, "nobody listens", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var all []sandbox.Backend
+			for _, f := range c.backends {
+				all = append(all, f)
+			}
+			_, err := auto.New(all...).Create(t.Context(), sandbox.EnvironmentSpec{Name: "x", MinIsolation: c.min})
+			if c.fails {
+				if fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), c.want) || !strings.Contains(fault.HintOf(err), "install Docker") {
+					t.Errorf("%v, hint %q", err, fault.HintOf(err))
+				}
+				return
+			}
+			for _, f := range c.backends {
+				if (len(f.made) > 0) != (f.name == c.want) || err != nil {
+					t.Errorf("%s made %q, %v", f.name, f.made, err)
+				}
+			}
+		})
+	}
+}
+
+func TestAllOfThem(t *testing.T) {
+	t.Parallel()
+	first, silent, last := &fake{name: "a", level: sandbox.Full}, &fake{name: "b", silent: true}, &fake{name: "c", level: sandbox.Full, made: []string{"early"}}
+	b := auto.New(first, silent, last)
+	first.made = []string{"late"}
+	list, err := b.List(t.Context())
+	if err != nil || len(list) != 2 || list[0].Name != "early" || list[1].Backend != "a" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if err := b.Delete(t.Context(), "early"); err != nil || len(last.made) != 0 || len(first.made) != 1 {
+		t.Errorf("%v, %q, %q", err, first.made, last.made)
+	}
+	if err := b.Delete(t.Context(), "lat"); fault.KindOf(err) != fault.Finding || !strings.Contains(fault.HintOf(err), "late") {
+		t.Errorf("%v, hint %q", err, fault.HintOf(err))
+	}
+	if removed, err := b.GC(t.Context()); err != nil || strings.Join(removed, " ") != "of-a" || last.gone != 0 {
+		t.Errorf("%q, %v", removed, err)
+	}
+	if removed, err := b.CollectAll(t.Context()); err != nil || strings.Join(removed, " ") != "of-a of-c" {
+		t.Errorf("%q, %v", removed, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.Probe(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("probe after a cancel: %v", err)
+	}
+}
