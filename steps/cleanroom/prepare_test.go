@@ -10,8 +10,10 @@ import (
 
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/depot"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/egress"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
@@ -168,6 +170,39 @@ class TestFetch(unittest.TestCase):
 			}
 			if mode == cleanroom.NetworkAllowList && !strings.Contains(res.Evidence.Facts["prepare.request.001"], from.at) {
 				t.Errorf("facts %v", res.Evidence.Facts)
+			}
+		})
+	}
+}
+
+// Where there is no private root, dependencies are found where the host has them, and
+// the claim is the same.
+func TestPrepareWithoutWalls(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []cleanroom.Kind{cleanroom.JavaScript, cleanroom.Python, cleanroom.Rust} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			if kind == cleanroom.Rust && testing.Short() {
+				t.Skip("compiles four times")
+			}
+			from := indexes[kind].serve(t)
+			claims := map[string]bool{}
+			for _, level := range []sandbox.Level{sandbox.Full, sandbox.None} {
+				l := newPreparedLab(t, kind, from)
+				l.step.Backend, l.step.MinIsolation = embedded.New(embedded.Options{StateDir: t.TempDir(), MaxLevel: &level}), sandbox.None
+				res, err := l.run(t, from.files)
+				if err != nil {
+					t.Fatalf("level %s: %v", level, err)
+				}
+				res.Entry.Normalize()
+				b, err := res.Entry.Claim()
+				if err != nil {
+					t.Fatal(err)
+				}
+				claims[string(b)] = true
+			}
+			if len(claims) != 1 {
+				t.Errorf("%d claims: %v", len(claims), claims)
 			}
 		})
 	}
