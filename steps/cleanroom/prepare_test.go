@@ -1,13 +1,18 @@
 package cleanroom_test
 
 import (
+	"debug/elf"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/depot"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/egress"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
@@ -90,6 +95,9 @@ func TestPrepare(t *testing.T) {
 				if asked := res.Evidence.Facts["prepare.request.001"]; i == 0 && !strings.Contains(asked, from.at+" (allowed") {
 					t.Errorf("the evidence says of the requests %q", asked)
 				}
+				if kind == cleanroom.Go || kind == cleanroom.Rust {
+					checkProgram(t, l, &res.Entry)
+				}
 				res.Entry.Normalize()
 				b, err := res.Entry.Claim()
 				if err != nil {
@@ -101,6 +109,32 @@ func TestPrepare(t *testing.T) {
 				t.Errorf("claims\n%s\n%s", claims[0], claims[1])
 			}
 		})
+	}
+}
+
+// checkProgram runs the program of the image, which has no library beside it.
+func checkProgram(t *testing.T, l *lab, e *state.Entry) {
+	t.Helper()
+	dir := t.TempDir()
+	cfg, err := oci.Client{}.Unpack(t.Context(), l.blobs, e, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 || !reflect.DeepEqual(cfg.Entrypoint, []string{"/shop"}) {
+		t.Fatalf("the image starts %v of %v (%v)", cfg.Entrypoint, files, err)
+	}
+	program := filepath.Join(dir, "shop")
+	f, err := elf.Open(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+		t.Error("the program needs a loader")
+	}
+	out, err := exec.CommandContext(t.Context(), program).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "hello" {
+		t.Errorf("the program says %q (%v)", out, err)
 	}
 }
 
