@@ -10,7 +10,7 @@ BUILD       = -trimpath -buildvcs=false -ldflags='-s -w $(if $(filter darwin,$(s
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build helper install doors lint test test-platforms test-hostile test-escape test-gc release-actions demo fuzz service-images bench-doors bench-start bench-graph bench-render bench-cleanroom clean
+.PHONY: help build helper install doors lint test test-platforms test-runners test-hostile test-escape test-gc release-actions demo fuzz service-images bench-doors bench-start bench-graph bench-render bench-cleanroom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ test-escape: ## every attempt to leave a sandbox, and what refused it, on each b
 
 test-gc: ## 100 killed runs on each back end, and gc: nothing may be left
 	ULTRAFAST_LONG=1 $(GO) test -count=1 -timeout 60m -v -run '^TestKilledRuns' ./internal/sandbox/...
+
+test-runners: ## real projects of every language through the clean room, with the public registries; figures of many files
+	ULTRAFAST_LONG=1 $(GO) test -count=1 -timeout 30m -v -run 'TestDependencies|TestManyFiles|TestPrepare' ./examples ./steps/cleanroom
 
 test-hostile: ## hostile values through every flag, file and test name of every verb, on every platform
 	ULTRAFAST_LONG=1 $(GO) test -count=1 -timeout 60m -run Hostile ./actions/ultrafast ./internal/platform/... ./internal/report ./internal/app

@@ -2,6 +2,7 @@ package cleanroom_test
 
 import (
 	"debug/elf"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -57,6 +58,16 @@ var indexes = map[cleanroom.Kind]struct {
 func newPreparedLab(t *testing.T, kind cleanroom.Kind, from index) *lab {
 	t.Helper()
 	l := newSuiteLab(t, kind)
+	if kind == cleanroom.Rust {
+		tool, err := hostLanguage(t.Context(), kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var minor int
+		if _, err := fmt.Sscanf(tool.Version, "rustc 1.%d.", &minor); err == nil && minor < 68 {
+			t.Skipf("%s knows no registry like that of the test", tool.Version)
+		}
+	}
 	_, port, err := net.SplitHostPort(from.at)
 	if err != nil {
 		t.Fatal(err)
