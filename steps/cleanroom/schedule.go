@@ -110,6 +110,7 @@ func (t *trial) runTests(ctx context.Context) error {
 	for _, k := range tasks {
 		t.order = append(t.order, k.String())
 	}
+	t.sayTests(tasks)
 	if len(tasks) > 1 {
 		t.log.add(fmt.Sprintf("# seed %d, order: %s\n\n", t.seed, strings.Join(t.order, " ")))
 	}
@@ -118,6 +119,25 @@ func (t *trial) runTests(ctx context.Context) error {
 		s.judge()
 	}
 	return err
+}
+
+// sayTests tells what is tested, and in what order.
+func (t *trial) sayTests(tasks []task) {
+	for _, s := range t.suites {
+		n := 0
+		for _, k := range tasks {
+			if k.suite == s {
+				n++
+			}
+		}
+		switch {
+		case n == 0:
+		case s.runner.whole():
+			t.step.progress("test " + s.results.module)
+		default:
+			t.step.progress(fmt.Sprintf("test %s: %d files, %d at a time, in the order of seed %d", s.name, n, min(n, t.parallel()), t.seed))
+		}
+	}
 }
 
 // pool runs the tasks, so many at a time, and joins their errors.

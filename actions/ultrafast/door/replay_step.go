@@ -36,7 +36,11 @@ func (r *Replay) step(ctx context.Context, a *app.App, before state.State, recor
 	case phase.Generate:
 		return r.generate(ctx, a, project, before, recorded)
 	case phase.Cleanroom:
-		return cleanroom.NewStep(a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
+		step, err := cleanroom.NewStep(a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
+		if err == nil {
+			step.Tests.ResultsDir = "" // a replay changes nothing of the project
+		}
+		return step, err
 	case phase.Validate:
 		return validate.NewStep(a, project, validate.Options{MinIsolation: r.MinIsolation, TrustRoot: r.TrustRoot})
 	default:
