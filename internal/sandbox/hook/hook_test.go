@@ -101,7 +101,7 @@ func TestTreeComesBack(t *testing.T) {
 
 // TestFailures has every way in which a command can fail; none gives a tree.
 func TestFailures(t *testing.T) {
-	r := newRunner(t, sandbox.Limits{Memory: 64 << 20, CPUs: 1, PIDs: 64, Disk: 4 << 20, Files: 64, Wall: 5 * time.Second, Output: 8 << 20})
+	r := newRunner(t, sandbox.Limits{Memory: 64 << 20, CPUs: 1, PIDs: 64, Disk: 4 << 20, Files: 64, Wall: time.Minute, Output: 8 << 20})
 	for name, c := range map[string]struct {
 		argv []string
 		want string
