@@ -333,6 +333,19 @@ func TestCancelledCreate(t *testing.T) {
 	}
 }
 
+// TestRemovedDirectory: a keeper that nobody can reach any more ends.
+func TestRemovedDirectory(t *testing.T) {
+	t.Parallel()
+	dir, name := t.TempDir(), mark(t)
+	b := newBackend(t, dir, sandbox.None)
+	launch(t, keep(t, b, name, keeper.Life{Persistent: true}), sleeper("held", name))
+	if err := os.RemoveAll(filepath.Join(dir, "keepers")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it goes on", func() bool { return len(leftovers(t, dir, name)) == 0 })
+	nothing(t, dir, name)
+}
+
 // TestNames: one of a kind, and what is unknown is said with a suggestion.
 func TestNames(t *testing.T) {
 	t.Parallel()

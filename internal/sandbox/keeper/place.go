@@ -70,9 +70,19 @@ func (p *place) write(r record) error {
 	return os.Rename(path+".new", path)
 }
 
+// there reports whether the directory is still that which was locked.
+func (p *place) there() bool {
+	held, err := p.lock.Stat()
+	named, nerr := os.Stat(p.dir)
+	return err != nil || nerr == nil && os.SameFile(held, named) || nerr != nil && !errors.Is(nerr, fs.ErrNotExist)
+}
+
 // remove removes the directory, and then gives back the lock.
 func (p *place) remove() error {
 	defer p.lock.Close()
+	if !p.there() {
+		return nil // by now it may be another's
+	}
 	return fault.Wrap(os.RemoveAll(p.dir), fault.Unavailable, "remove it by hand", "remove an environment's directory")
 }
 

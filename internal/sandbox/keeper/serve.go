@@ -207,12 +207,25 @@ func (k *keeper) serve(ctx context.Context) {
 		k.idle = time.AfterFunc(k.Life.ttl(), k.expire)
 		k.mu.Unlock()
 	}
-	select {
-	case <-k.stop:
-	case <-ctx.Done():
-		k.log.Info("ended by a signal")
+	look := time.NewTicker(lookTime)
+	defer look.Stop()
+	for {
+		select {
+		case <-k.stop:
+			return
+		case <-ctx.Done():
+			k.log.Info("ended by a signal")
+			return
+		case <-look.C:
+			if !k.place.there() {
+				return // whoever removed the directory cannot reach us any more
+			}
+		}
 	}
 }
+
+// lookTime is how often a keeper looks whether its directory is still there.
+const lookTime = 2 * time.Second
 
 // expire ends an environment that nobody has used, or looks again later.
 func (k *keeper) expire() {
