@@ -53,7 +53,7 @@ func raw(b *testing.B, r rig, back *docker.Backend, ref string) {
 	for b.Loop() {
 		id, err := c.CreateContainer(b.Context(), engine.ContainerSpec{
 			Image: "localhost/ultrafast-image:" + digest, Entrypoint: []string{"/bin/true"}, Network: "none", ReadOnly: true, User: "65534:65534",
-			Memory: 256 << 20, CPUs: 1, PIDs: 64,
+			Memory: 256 << 20, CPUs: 1, PIDs: 64, Files: 1024, UserProcesses: 1024,
 		})
 		if err != nil {
 			b.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/testcontainers/testcontainers-go"
+	library "github.com/testcontainers/testcontainers-go/log"
 
 	"github.com/ultrafast-ci/ultrafast/internal/engine"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/docker"
@@ -36,10 +37,14 @@ func New(o docker.Options) *docker.Backend {
 // used: which engine, and no reaper.
 var settings sync.Once
 
+// silent takes what the library would write to standard error.
+var silent = log.New(io.Discard, "", 0)
+
 // create has testcontainers-go create a container, not started.
 func create(ctx context.Context, c *engine.Client, s engine.ContainerSpec) (string, error) {
 	var err error
 	settings.Do(func() {
+		library.SetDefault(silent)
 		err = errors.Join(os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"), os.Setenv("DOCKER_HOST", c.Host()))
 	})
 	if err != nil {
@@ -50,7 +55,7 @@ func create(ctx context.Context, c *engine.Client, s engine.ContainerSpec) (stri
 			Name: s.Name, Image: s.Image, Entrypoint: s.Entrypoint, Labels: s.Labels,
 			ConfigModifier: s.ModifyConfig(), HostConfigModifier: s.ModifyHost(),
 		},
-		Logger: log.New(io.Discard, "", 0),
+		Logger: silent,
 	})
 	if err != nil {
 		return "", fault.Wrap(engine.Classify(err), fault.Unavailable, "", fmt.Sprintf("create container %s by testcontainers-go", s.Name))
