@@ -316,7 +316,7 @@ func (t *trial) notFetched(s *suite, r *recipe, st *stage, asked []Request) erro
 	for _, q := range asked {
 		switch {
 		case !q.Allowed:
-			kind, hint = fault.Finding, "if it may be reached, add it to allow in [cleanroom.prepare] of ggen.toml"
+			kind, hint = fault.Finding, "if it may be reached, add it, and its address where that is not public, to allow in [cleanroom.prepare] of ggen.toml"
 			trouble = append(trouble, q.Host+" was refused: "+q.Why)
 		case q.Why != "":
 			kind, hint = fault.Unavailable, "run it again when the registry can be reached"
