@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ func (p *Project) check() error {
 	p.checkProject(add)
 	p.checkGenerate(add)
 	p.checkService(add)
+	p.checkSidecars(add)
 	p.checkNumbers(add)
 	p.checkWords(add)
 	p.checkTests(add)
@@ -89,6 +91,49 @@ func (p *Project) checkService(add func(error)) {
 		add(p.fail("deploy.listen", `write "host:port"`, "%q is not an address", p.Deploy.Listen))
 	}
 }
+
+// checkSidecars checks what can be said of a service without starting it.
+func (p *Project) checkSidecars(add func(error)) {
+	seen := map[string]bool{}
+	for i := range p.Cleanroom.Services {
+		s, at := &p.Cleanroom.Services[i], "cleanroom.service."+strconv.Itoa(i)
+		if s.Kind == "" && s.Image == "" && slices.Contains(sidecarKinds, s.Name) {
+			s.Kind = s.Name
+		}
+		switch {
+		case !sidecarName.MatchString(s.Name):
+			add(p.fail(at+".name", "use lower-case letters, digits and hyphens", "%q is not a host name", s.Name))
+		case seen[s.Name]:
+			add(p.fail(at+".name", "give each a name of its own", "two services are called %q", s.Name))
+		case s.Kind != "" && !slices.Contains(sidecarKinds, s.Kind):
+			add(p.fail(at+".kind", fault.DidYouMean(s.Kind, sidecarKinds), "%q is not one of %s", s.Kind, strings.Join(sidecarKinds, ", ")))
+		case s.Image == "" && len(s.Command) == 0 && (s.Kind == "" || s.Kind == "other"):
+			add(p.fail(at+".image", "name an image, or a command of the host's", "service %s has neither", s.Name))
+		case s.Port < 0 || s.Port > 65535:
+			add(p.fail(at+".port", "", "%d is outside 0 to 65535", s.Port))
+		case s.TimeoutSeconds < 0 || s.TimeoutSeconds > 3600:
+			add(p.fail(at+".timeout_seconds", "", "%d is outside 0 to 3600", s.TimeoutSeconds))
+		case s.MemoryMB < 0 || s.MemoryMB > p.Policy.MaxMemoryMB:
+			add(p.fail(at+".memory_mb", "", "%d is outside 0 to policy.max_memory_mb, %d", s.MemoryMB, p.Policy.MaxMemoryMB))
+		case s.PasswordFile != "" && s.PasswordEnv != "":
+			add(p.fail(at+".password_env", "remove one of the two", "the password of %s is said to be in two places", s.Name))
+		}
+		seen[s.Name] = true
+		for j, file := range s.Init {
+			if !localPath(file) {
+				add(p.fail(at+".init."+strconv.Itoa(j), "", "%q is not a path below the project", file))
+			}
+		}
+	}
+	if n := len(p.Cleanroom.Services); n > p.Policy.MaxContainers {
+		add(p.fail("cleanroom.service", "", "%d services are more than policy.max_containers, %d", n, p.Policy.MaxContainers))
+	}
+}
+
+var (
+	sidecarKinds = []string{"postgres", "redis", "other"}
+	sidecarName  = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+)
 
 // lowerDefaults keeps a default from breaking a policy that is stricter than it.
 func (p *Project) lowerDefaults() {

@@ -57,6 +57,12 @@ dir = "sub"
 [cleanroom.package]
 entrypoint = ["/orders"]
 port = 8080
+[[cleanroom.service]]
+name = "db"
+image = "postgres:15"
+init = ["db/schema.sql"]
+[[cleanroom.service]]
+name = "redis"
 
 [service]
 command = ["/orders", "-v"]
@@ -206,7 +212,8 @@ func TestLoad(t *testing.T) {
 		Suites: []config.Suite{
 			{Runner: "sh", Files: []string{"checks/*.sh"}, Env: map[string]string{"MODE": "strict"}}, {Command: []string{"make", "check"}, Dir: "sub"},
 		},
-		Package: config.Package{Entrypoint: []string{"/orders"}, Port: 8080, User: "65532:65532"},
+		Package:  config.Package{Entrypoint: []string{"/orders"}, Port: 8080, User: "65532:65532"},
+		Services: []config.Sidecar{{Name: "db", Image: "postgres:15", Init: []string{"db/schema.sql"}}, {Name: "redis", Kind: "redis"}},
 	}
 	if !reflect.DeepEqual(p.Cleanroom, wantRoom) {
 		t.Errorf("cleanroom %+v", p.Cleanroom)
@@ -312,6 +319,13 @@ func TestLoadRefuses(t *testing.T) {
 		{"empty range", "ggen.toml", "[packages]\nx = ''\n", "ggen.toml:2:5: packages.x: empty", ""},
 		{"out of range", "ggen.toml", "[service]\nport = 70000\n", "ggen.toml:2:8: service.port: 70000 is outside 0 to 65535", ""},
 		{"no time", "ggen.toml", "[cleanroom]\ntimeout_seconds = 0\n", "cleanroom.timeout_seconds: 0 is outside 1 to 86400", ""},
+		{"service without a name", "ggen.toml", "[[cleanroom.service]]\nimage = 'x'\n", `key "name" is missing in [cleanroom.service]`, ""},
+		{"service of no kind", "ggen.toml", "[[cleanroom.service]]\nname = 'db'\nkind = 'postgre'\n", `ggen.toml:3:8: cleanroom.service.0.kind: "postgre" is not one of postgres, redis, other`, `did you mean "postgres"?`},
+		{"service without anything", "ggen.toml", "[[cleanroom.service]]\nname = 'db'\n", "service db has neither", "name an image, or a command of the host's"},
+		{"service in upper case", "ggen.toml", "[[cleanroom.service]]\nname = 'DB'\n", `"DB" is not a host name`, ""},
+		{"two services of one name", "ggen.toml", "[[cleanroom.service]]\nname = 'redis'\n[[cleanroom.service]]\nname = 'redis'\n", `two services are called "redis"`, ""},
+		{"two passwords", "ggen.toml", "[[cleanroom.service]]\nname = 'redis'\npassword_env = 'A'\npassword_file = 'b'\n", "is said to be in two places", ""},
+		{"script escapes", "ggen.toml", "[[cleanroom.service]]\nname = 'postgres'\ninit = ['../x.sql']\n", "is not a path below the project", ""},
 		{"over the policy", "ggen.toml", "[cleanroom]\nmemory_mb = 8192\n", "8192 is more than policy.max_memory_mb, 4096", ""},
 		{"isolation word", "ggen.toml", "[cleanroom]\nmin_isolation = 'ful'\n", `"ful" is not one of full, reduced, none`, `did you mean "full"?`},
 		{"listen", "ggen.toml", "[deploy]\nlisten = 'localhost'\n", `"localhost" is not an address`, ""},

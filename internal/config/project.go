@@ -95,6 +95,8 @@ type Cleanroom struct {
 	Package Package `doc:"package"`
 	Prepare Prepare `doc:"prepare"`
 	Suites  []Suite `doc:"suite"`
+	// Services run beside the tests.
+	Services []Sidecar `doc:"service"`
 }
 
 // Prepare says how dependencies are fetched.
@@ -129,6 +131,40 @@ type Quarantined struct {
 	Reason string `doc:"reason,required"`
 	// Expiry is the last day, "2027-01-31".
 	Expiry string `doc:"expiry,required"`
+}
+
+// Sidecar is a service that runs beside the tests.
+type Sidecar struct {
+	// Name is its host name.
+	Name string `doc:"name,required"`
+	// Image is a reference or an alias; empty for a program of the host.
+	Image string `doc:"image"`
+	// Kind is "postgres", "redis" or "other"; empty for that of the image, or of the
+	// name where there is no image.
+	Kind string `doc:"kind"`
+	// Command and Args are the program's, for kind other and for all kinds.
+	Command []string          `doc:"command"`
+	Args    []string          `doc:"args"`
+	Env     map[string]string `doc:"env"`
+	// Port is where it listens; 0 for the kind's own.
+	Port int `doc:"port"`
+	// Health is a path, Check a command: see the service is ready.
+	Health string   `doc:"health"`
+	Check  []string `doc:"check"`
+	// TimeoutSeconds bounds the time until it is ready; 0 for
+	// containers.start_timeout_seconds.
+	TimeoutSeconds int    `doc:"timeout_seconds"`
+	Database       string `doc:"database"`
+	User           string `doc:"user"`
+	// PasswordFile and PasswordEnv say where the password is; without both one is
+	// made up for each run.
+	PasswordFile string `doc:"password_file"`
+	PasswordEnv  string `doc:"password_env"`
+	// Init are SQL files of the project.
+	Init []string `doc:"init"`
+	// Shared leaves all tests with one database.
+	Shared   bool `doc:"shared"`
+	MemoryMB int  `doc:"memory_mb"`
 }
 
 // Package describes the image.

@@ -53,6 +53,9 @@ var boundTogether = []string{
 	"policy.max_memory_mb", "policy.max_cpus",
 }
 
+// items hold what an item of a list must have, whatever is asked of it.
+var items = map[string]string{"cleanroom.service": "name = 'cache'\ncommand = ['cache']\n"}
+
 // TestSchemaAgrees asks the loader for every word and every bound of the schemas.
 func TestSchemaAgrees(t *testing.T) {
 	t.Parallel()
@@ -63,6 +66,9 @@ func TestSchemaAgrees(t *testing.T) {
 				t.Helper()
 				asked++
 				text := fmt.Sprintf("%s = %s\n", path, value)
+				if list, key, ok := strings.Cut(path, "[]."); ok {
+					text = fmt.Sprintf("[[%s]]\n%s%s = %s\n", list, items[list], key, value)
+				}
 				_, err := config.Load(project(t, map[string]string{"ggen.toml": "", file: text}), nil)
 				if (err == nil) != want {
 					t.Errorf("%s: %s the loader says %v", file, text, err)

@@ -63,7 +63,7 @@ func samples(t *testing.T) map[string][]string {
 }
 
 // open are the sections that take any key.
-var open = []string{"[vars]", "[packages]", "[generate.vars]", "[cleanroom.package.env]", "[cleanroom.package.labels]"}
+var open = []string{"[vars]", "[packages]", "[generate.vars]", "[cleanroom.package.env]", "[cleanroom.service.env]", "[cleanroom.package.labels]"}
 
 // TestSchemaTakes has a validator judge real files, and those with one mistake: an
 // unknown key in each section, a value of another type for each key. What it refuses
