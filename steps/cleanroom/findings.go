@@ -28,6 +28,8 @@ const (
 	RuleEgress = "egress"
 	// RuleSource is what was left out of a source directory.
 	RuleSource = "source"
+	// RuleService is a service that ended while tests ran. It does not gate either.
+	RuleService = "service"
 )
 
 // maxFindings bounds the findings of one run; the report has every test.
@@ -72,7 +74,7 @@ func (t *trial) notes() []finding.Finding {
 			}
 		}
 	}
-	return slices.Concat(found, t.quarantineFindings(), t.refusalFindings(), t.leftOutFindings())
+	return slices.Concat(found, t.serviceFindings(), t.quarantineFindings(), t.refusalFindings(), t.leftOutFindings())
 }
 
 func (t *trial) buildFinding(s *suite) finding.Finding {

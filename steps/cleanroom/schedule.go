@@ -249,22 +249,15 @@ func (t *trial) attempt(ctx context.Context, k task, number int, retry []testID)
 		name = fmt.Sprintf("%s-again-%d", name, number)
 	}
 	j := s.runner.job(t, s, got, name, k.units, retry)
-	j.command.env = append(j.command.env, t.environment(ctx, name)...)
+	env, done, err := t.environment(ctx, s)
+	if err != nil {
+		return got, err
+	}
+	j.command.env = append(j.command.env, env...)
 	if s.runner.whole() {
-		return got, t.runWhole(ctx, s, got, j)
+		return got, errors.Join(t.runWhole(ctx, s, got, j), done())
 	}
-	return got, t.runOne(ctx, k, got, j)
-}
-
-// environment returns the variables that the test process of the container called
-// name gets besides those of its suite. It is called once for each process, before
-// that starts: where tests have services, the addresses and credentials of those, and
-// of a database that no other test uses.
-func (t *trial) environment(context.Context, string) []string {
-	if t.proxy == "" {
-		return nil
-	}
-	return proxyEnv(t.proxy)
+	return got, errors.Join(t.runOne(ctx, k, got, j), done())
 }
 
 // runWhole runs the process that tests all units of a suite.

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ultrafast-ci/ultrafast/steps/cleanroom/service"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
@@ -66,6 +67,10 @@ type Step struct {
 	// Shard, if set, is the part of the tests that runs: by Tests.Durations where they
 	// are known, else every Count-th unit from the Index-th on, in order. See [Merge].
 	Shard *state.Shard
+	// Services run beside the tests. They get ready while the code is built.
+	Services []service.Spec
+	// Templates keeps what services take long to prepare; not needed without Services.
+	Templates service.Templates
 	// TempDir is where working directories are made; empty means the system's.
 	TempDir string
 	// Log may be nil.
@@ -155,7 +160,11 @@ func (s Step) Key(ctx context.Context, _ state.State) (map[string]string, error)
 		}
 		key[name] = string(b)
 	}
-	return key, nil
+	services, err := s.servicesKey()
+	if services != "" {
+		key["services"] = services
+	}
+	return key, err
 }
 
 func (s Step) now() time.Time {

@@ -3,7 +3,9 @@ package cleanroom
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ultrafast-ci/ultrafast/steps/cleanroom/service"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
@@ -58,6 +61,9 @@ type trial struct {
 	// gate is the way out of the tests at proxy, where they have one.
 	gate  Gate
 	proxy string
+	// services run beside the tests, nil for none; dead tells those that ended too early.
+	services *service.Set
+	dead     error
 	// quarantine are tests that may fail, expired those that may not any more.
 	quarantine, expired []Quarantined
 	// plan is how a shard was cut; empty unless by durations.
@@ -70,11 +76,18 @@ type trial struct {
 // Services that tests need start beside the builds, in the room's environment, and
 // are waited for before the first test: see [trial.environment] for what a test then
 // is told of them.
-func (t *trial) carryOut(ctx context.Context) error {
+func (t *trial) carryOut(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, t.closeServices(ctx)) }()
+	if err := t.startServices(ctx); err != nil {
+		return err
+	}
 	for _, s := range t.suites {
 		if err := t.buildSuite(ctx, s); err != nil || !s.build.ok {
 			return err
 		}
+	}
+	if err := t.servicesReady(ctx); err != nil {
+		return err
 	}
 	if err := t.runTests(ctx); err != nil {
 		return err
@@ -131,6 +144,7 @@ func (t *trial) result(ctx context.Context, blobs state.Blobs) (state.Result, er
 		Entry: state.Entry{
 			Phase: phase.Cleanroom, Outcome: state.Failed, Checks: t.checks(),
 			Cleanroom: &state.Cleanroom{Tree: t.tree, Toolchain: t.toolchains()},
+			Inputs:    t.step.serviceInputs(),
 		},
 		Evidence: state.Evidence{Backend: t.step.Backend.Name(), Facts: t.facts(), Findings: t.findings()},
 	}
@@ -273,6 +287,9 @@ func (t *trial) facts() map[string]string {
 	facts := t.room.facts()
 	for _, s := range t.suites {
 		s.facts(facts)
+	}
+	if t.services != nil {
+		maps.Copy(facts, t.services.Facts())
 	}
 	facts["test.seed"] = shuffle(t.seed)
 	for i, text := range t.requests[:min(len(t.requests), maxRequests)] {

@@ -164,13 +164,13 @@ func (p *postgres) open(ctx context.Context) error {
 	return nil
 }
 
-// prepareTemplate runs the scripts, which only need a database of their own if there are any.
+// prepareTemplate makes the database that the scripts fill.
 func (p *postgres) prepareTemplate(ctx context.Context, role string) error {
-	if len(p.spec.Init) == 0 {
-		return nil
-	}
 	if err := p.execute(ctx, "CREATE DATABASE "+template+" OWNER "+role); err != nil {
 		return err
+	}
+	if len(p.spec.Init) == 0 {
+		return nil
 	}
 	c, err := p.session(ctx, p.spec.User, p.spec.Password, template)
 	if err != nil {
@@ -219,11 +219,7 @@ func (p *postgres) execute(ctx context.Context, query string) error {
 }
 
 func (p *postgres) create(ctx context.Context, name string) error {
-	query := "CREATE DATABASE " + quoteIdentifier(name) + " OWNER " + quoteIdentifier(p.spec.User)
-	if len(p.spec.Init) > 0 {
-		query += " TEMPLATE " + template
-	}
-	return p.execute(ctx, query)
+	return p.execute(ctx, "CREATE DATABASE "+quoteIdentifier(name)+" OWNER "+quoteIdentifier(p.spec.User)+" TEMPLATE "+template)
 }
 
 // refill makes databases until as many as tests run at once are waiting.
@@ -263,6 +259,7 @@ func (p *postgres) database(name string) map[string]string {
 	}
 	return map[string]string{
 		"HOST": p.host, "PORT": strconv.Itoa(p.port), "USER": p.spec.User, "PASSWORD": p.spec.Password, "NAME": name, "URL": u.String(),
+		"TEMPLATE": template,
 	}
 }
 

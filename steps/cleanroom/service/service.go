@@ -220,7 +220,8 @@ func (s *Set) Ready(ctx context.Context) error {
 
 // Variables returns "KEY=value", sorted, for a process that shares the services:
 // DB_HOST, DB_PORT, DB_USER, DB_PASSWORD, DB_NAME and DB_URL of a database called db,
-// and so on. The first database is also DATABASE_URL and what libpq reads, PGHOST and
+// and so on; DB_TEMPLATE names the database that its scripts filled, for tests that make
+// copies by themselves. The first database is also DATABASE_URL and what libpq reads, PGHOST and
 // the like, the first redis REDIS_URL.
 func (s *Set) Variables() []string {
 	return s.collect(func(r *running) map[string]string { return r.protocol.variables() })
@@ -301,6 +302,20 @@ func (s *Set) Check() error {
 	return errors.Join(errs...)
 }
 
+// Facts tells what ran, and how long each service took to be ready.
+func (s *Set) Facts() map[string]string {
+	facts := map[string]string{}
+	for _, r := range s.services {
+		name := "service." + r.spec.Name
+		facts[name+".kind"] = string(r.spec.Kind)
+		facts[name+".version"] = r.spec.Version
+		if r.took > 0 {
+			facts[name+".ready-seconds"] = strconv.FormatFloat(r.took.Seconds(), 'f', 3, 64)
+		}
+	}
+	return facts
+}
+
 // Logs returns the last lines of every service by name.
 func (s *Set) Logs() map[string]string {
 	logs := map[string]string{}
@@ -333,6 +348,8 @@ type running struct {
 	ended chan struct{} // closed once status is known
 	// status is how the container ended.
 	status sandbox.ExitStatus
+	// took is the time until it was ready.
+	took time.Duration
 
 	// cancel ends a start that is not over.
 	cancel    context.CancelFunc
@@ -385,7 +402,7 @@ func (r *running) bringUp(ctx context.Context) (err error) {
 	if err := r.protocol.open(ctx); err != nil {
 		return err
 	}
-	r.room.Log.DebugContext(ctx, "service is ready", "service", r.spec.Name, "after", time.Since(began))
+	r.took = time.Since(began)
 	return nil
 }
 
