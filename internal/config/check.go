@@ -125,6 +125,12 @@ func (p *Project) checkSidecars(add func(error)) {
 			}
 		}
 	}
+	if len(p.Cleanroom.Services) > 0 && p.Cleanroom.Network == "none" {
+		if _, given := p.settings["cleanroom.network"]; given {
+			add(p.fail("cleanroom.network", `leave it out, or write "internal"`, "none keeps tests and their services apart"))
+		}
+		p.Cleanroom.Network = "internal"
+	}
 	if n := len(p.Cleanroom.Services); n > p.Policy.MaxContainers {
 		add(p.fail("cleanroom.service", "", "%d services are more than policy.max_containers, %d", n, p.Policy.MaxContainers))
 	}

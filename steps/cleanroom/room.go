@@ -47,7 +47,7 @@ type room struct {
 // first: a machine that refuses it says so at once, and not after the minute that
 // compiling the standard library may take.
 func (t *trial) enter(ctx context.Context) error {
-	env, err := t.step.Backend.Create(ctx, sandbox.EnvironmentSpec{Name: t.work.name, MinIsolation: t.step.MinIsolation, Limits: t.step.limits(), Network: t.step.Network.mode()})
+	env, err := t.step.Backend.Create(ctx, sandbox.EnvironmentSpec{Name: t.work.name, MinIsolation: t.step.MinIsolation, Limits: t.step.limits(), Network: t.step.network().mode()})
 	if err != nil {
 		return err
 	}

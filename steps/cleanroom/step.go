@@ -57,7 +57,8 @@ type Step struct {
 	// Suites are what is tested; none means what the tree has files of.
 	Suites []Suite
 	Tests  Tests
-	// Network is whom builds and tests reach; empty means NetworkNone.
+	// Network is whom builds and tests reach; empty means NetworkInternal with
+	// Services, which NetworkNone excludes, and NetworkNone without.
 	Network Network
 	// Prepare says how the dependencies of the tree are fetched.
 	Prepare Prepare
@@ -167,6 +168,14 @@ func (s Step) Key(ctx context.Context, _ state.State) (map[string]string, error)
 	return key, err
 }
 
+// network returns whom builds and tests reach.
+func (s Step) network() Network {
+	if s.Network == "" && len(s.Services) > 0 {
+		return NetworkInternal
+	}
+	return s.Network
+}
+
 func (s Step) now() time.Time {
 	if s.Now != nil {
 		return s.Now()
@@ -188,6 +197,8 @@ func (s Step) check() error {
 		}
 	}
 	switch {
+	case s.Network == NetworkNone && len(s.Services) > 0:
+		return fault.New(fault.Usage, "leave out the network mode, or write internal", "tests have services, and network mode none keeps them apart")
 	case !slices.Contains([]Network{"", NetworkNone, NetworkInternal, NetworkAllowList}, s.Network):
 		return fault.New(fault.Usage, "the modes are none, internal and allow-list", "network %q", s.Network)
 	case s.Shard == nil:

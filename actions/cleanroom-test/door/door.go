@@ -15,6 +15,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/rootfs"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/toolchain"
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
+	sidecar "github.com/ultrafast-ci/ultrafast/steps/cleanroom/service"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
@@ -131,7 +132,7 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	step, err := NewStep(a, project, r.Options)
+	step, err := NewStep(ctx, a, project, r.Options)
 	if err != nil {
 		return err
 	}
@@ -151,7 +152,7 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 }
 
 // NewStep returns the phase as project and options ask for it.
-func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, error) {
+func NewStep(ctx context.Context, a *app.App, project *config.Project, o Options) (*cleanroom.Step, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -166,6 +167,15 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 	if err != nil {
 		return nil, err
 	}
+	images := Images(a, project, cache, "")
+	beside, err := sidecars(ctx, a, project, images)
+	if err != nil {
+		return nil, err
+	}
+	tests, err := suites(ctx, project, images)
+	if err != nil {
+		return nil, err
+	}
 	port := project.Cleanroom.Package.Port
 	if port == 0 {
 		port = project.Service.Port
@@ -177,10 +187,11 @@ func NewStep(a *app.App, project *config.Project, o Options) (*cleanroom.Step, e
 	step := &cleanroom.Step{
 		Backend: back, MinIsolation: level, Limits: o.limits(project),
 		Toolchain: findToolchain(cache), Fingerprint: func(context.Context) (string, error) { return toolchain.Fingerprint(), nil },
-		Imager: oci.Client{}, Suites: suites(project), Network: cleanroom.Network(project.Cleanroom.Network), Prepare: prepare(a, project, cache),
+		Imager: oci.Client{}, Suites: tests, Network: cleanroom.Network(project.Cleanroom.Network), Prepare: prepare(a, project, cache),
 		Package: cleanroom.Package{
 			Name: project.Name, Port: port, User: project.Cleanroom.Package.User, Labels: project.Cleanroom.Package.Labels,
 		},
+		Services: beside, Templates: sidecar.Templates{Dir: filepath.Join(cache, "services")},
 		Log: a.Log, Progress: a.ProgressOf(phase.Cleanroom),
 	}
 	return step, TestOptions{}.apply(a, project, &step.Tests)

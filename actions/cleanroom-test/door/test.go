@@ -59,7 +59,7 @@ func (t *TestRun) Run(ctx context.Context, a *app.App) (err error) {
 	if err != nil {
 		return err
 	}
-	step, err := NewStep(a, r.project, Options{MinIsolation: t.MinIsolation})
+	step, err := NewStep(ctx, a, r.project, Options{MinIsolation: t.MinIsolation})
 	if err != nil {
 		return err
 	}

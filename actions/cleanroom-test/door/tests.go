@@ -1,6 +1,8 @@
 package door
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/config"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/depot"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/egress"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/rootfs"
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
@@ -83,17 +86,24 @@ func (o TestOptions) readDurations(a *app.App, project *config.Project, t *clean
 }
 
 // suites returns what is tested: what the project says, or what the tree has.
-func suites(project *config.Project) []cleanroom.Suite {
+func suites(ctx context.Context, project *config.Project, images *rootfs.Images) ([]cleanroom.Suite, error) {
 	var all []cleanroom.Suite
-	for _, s := range project.Cleanroom.Suites {
+	for i, s := range project.Cleanroom.Suites {
+		if s.Image != "" {
+			ref, err := images.Resolve(ctx, s.Image)
+			if err != nil {
+				return nil, fault.Wrap(err, fault.Unavailable, "", fmt.Sprintf("image of suite %d", i+1))
+			}
+			s.Image = pinned(project, ref)
+		}
 		all = append(all, cleanroom.Suite{
 			Runner: cleanroom.Kind(s.Runner), Files: s.Files, Image: s.Image, Command: s.Command, Dir: s.Dir, Env: s.Env,
 		})
 	}
 	if len(all) == 0 && project.Cleanroom.Runner != "" {
-		return []cleanroom.Suite{{Runner: cleanroom.Kind(project.Cleanroom.Runner)}}
+		return []cleanroom.Suite{{Runner: cleanroom.Kind(project.Cleanroom.Runner)}}, nil
 	}
-	return all
+	return all, nil
 }
 
 // prepare says how dependencies are fetched.

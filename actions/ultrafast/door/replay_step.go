@@ -36,7 +36,7 @@ func (r *Replay) step(ctx context.Context, a *app.App, before state.State, recor
 	case phase.Generate:
 		return r.generate(ctx, a, project, before, recorded)
 	case phase.Cleanroom:
-		step, err := cleanroom.NewStep(a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
+		step, err := cleanroom.NewStep(ctx, a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
 		if err == nil {
 			step.Tests.ResultsDir = "" // a replay changes nothing of the project
 		}

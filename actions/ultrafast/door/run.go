@@ -52,7 +52,7 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	steps, err := r.steps(a, project, until)
+	steps, err := r.steps(ctx, a, project, until)
 	if err != nil {
 		return err
 	}
@@ -114,12 +114,12 @@ func parsePhase(flag, name string) (phase.Name, error) {
 
 // steps builds every phase before the first of them runs, so that a mistake in the
 // configuration of the last stops the first.
-func (r *Run) steps(a *app.App, project *config.Project, until phase.Name) ([]pipeline.Step, error) {
+func (r *Run) steps(ctx context.Context, a *app.App, project *config.Project, until phase.Name) ([]pipeline.Step, error) {
 	build := []func() (pipeline.Step, error){
 		func() (pipeline.Step, error) { return market.NewStep(a, project, market.Options{Locked: r.Locked}) },
 		func() (pipeline.Step, error) { return generate.NewStep(a, project, r.generate()) },
 		func() (pipeline.Step, error) {
-			return cleanroom.NewStep(a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
+			return cleanroom.NewStep(ctx, a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
 		},
 		func() (pipeline.Step, error) { return validate.NewStep(a, project, r.validate()) },
 		func() (pipeline.Step, error) { return deploy.NewStep(a, project, r.deploy()) },

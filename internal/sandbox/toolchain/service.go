@@ -46,7 +46,7 @@ func FindService(kind string) (Service, error) {
 		}
 		return Service{Programs: filepath.Dir(program), Version: sum.Hex()[:16]}, nil
 	}
-	return Service{}, fault.New(fault.Unavailable, "install it, or set image in [[cleanroom.services]]", "this machine has no %s", kind)
+	return Service{}, fault.New(fault.Unavailable, "install it, or set image in [[cleanroom.service]]", "this machine has no %s", kind)
 }
 
 // number returns the first number in a path, 0 for none.

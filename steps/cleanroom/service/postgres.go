@@ -272,7 +272,8 @@ func (p *postgres) fresh(ctx context.Context) (map[string]string, func(context.C
 			return nil, nil, m.err
 		}
 		drop := func(ctx context.Context) error {
-			if err := p.execute(ctx, "DROP DATABASE "+quoteIdentifier(m.name)+" WITH (FORCE)"); err != nil {
+			err := p.execute(ctx, "DROP DATABASE "+quoteIdentifier(m.name)+" WITH (FORCE)")
+			if err != nil && !p.died() {
 				return p.failure("drop database "+m.name+" of", err)
 			}
 			return nil

@@ -229,7 +229,7 @@ func (s *Set) Variables() []string {
 
 // Fresh gives a test data of its own and returns its variables, those of [Variables]
 // for services that are shared. The function returned must be called when the test
-// is over.
+// is over. That a service ended meanwhile is no error of it: see [Set.Check].
 func (s *Set) Fresh(ctx context.Context) (variables []string, done func(context.Context) error, err error) {
 	var ends []func(context.Context) error
 	done = func(ctx context.Context) error {
@@ -445,6 +445,18 @@ func (r *running) stop(ctx context.Context) error {
 	default:
 	}
 	return r.container.Kill(ctx)
+}
+
+// died reports that the service ended, which a refused connection shows a moment
+// before its end is known.
+func (r *running) died() bool {
+	const moment = 2 * time.Second
+	select {
+	case <-r.ended:
+		return true
+	case <-time.After(moment):
+		return false
+	}
 }
 
 // failure is an error of the service with what it said last.

@@ -62,7 +62,7 @@ func room(t *testing.T) service.Room {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env, err := back.Create(t.Context(), sandbox.EnvironmentSpec{Name: "services-" + t.Name(), MinIsolation: able.Level, Hosts: map[string]string{"db": "127.0.0.1", "cache": "127.0.0.1", "plain": "127.0.0.1"}})
+	env, err := back.Create(t.Context(), sandbox.EnvironmentSpec{Name: "services-" + t.Name(), MinIsolation: able.Level})
 	if err != nil {
 		t.Fatal(err)
 	}
