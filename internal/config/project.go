@@ -169,12 +169,16 @@ type Sidecar struct {
 
 // Package describes the image.
 type Package struct {
+	// Base is the image on which ours is built; empty for none.
+	Base string `doc:"base"`
+	// Files are patterns of files of the tree that the image holds.
+	Files      []string          `doc:"files"`
 	Entrypoint []string          `doc:"entrypoint"`
 	Args       []string          `doc:"args"`
 	Env        map[string]string `doc:"env"`
 	// Port is the TCP port the service listens on; 0 for none.
 	Port int `doc:"port"`
-	// User is "uid:gid" in numbers.
+	// User is "uid:gid" in numbers; empty for that of the base, else 65532:65532.
 	User   string            `doc:"user"`
 	Labels map[string]string `doc:"labels"`
 }
@@ -252,7 +256,7 @@ func defaults() *Project {
 		Query: Query{MaxRows: 1_000_000, TimeoutSeconds: 120, MaxMemoryMB: 1024, MaxDepth: 256, MaxPathLength: 1_000_000},
 		Cleanroom: Cleanroom{
 			MemoryMB: 1024, CPUs: 2, PIDs: 1000, DiskMB: 1024, TimeoutSeconds: 300,
-			MinIsolation: "full", Network: "none", Prepare: Prepare{Network: "allow-list"}, Package: Package{User: "65532:65532"},
+			MinIsolation: "full", Network: "none", Prepare: Prepare{Network: "allow-list"},
 		},
 		Service:     Service{Health: "/healthz", StopTimeoutSeconds: 10},
 		Deploy:      Deploy{Environment: "development", Target: "local", Strategy: "blue-green", Listen: "127.0.0.1:18080", DrainSeconds: 10, HealthTimeoutSeconds: 30},

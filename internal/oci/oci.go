@@ -7,6 +7,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,13 +34,35 @@ type Client struct{}
 // the artifacts of the image: manifest, config and layer. Equal files and an
 // equal configuration give an equal digest on every machine: names sorted, owner
 // 0, modes 0755 and 0644, times at the Unix epoch, a compressor whose version the
-// module pins. Only regular files and directories are accepted.
-func (Client) Build(ctx context.Context, blobs state.Blobs, root fs.FS, cfg state.ImageConfig) ([]state.Artifact, error) {
-	layer, diffID, err := buildLayer(ctx, blobs, root)
+// module pins. Only regular files, directories and links that stay below root are
+// accepted.
+func (c Client) Build(ctx context.Context, blobs state.Blobs, root fs.FS, cfg state.ImageConfig) ([]state.Artifact, error) {
+	return c.BuildOn(ctx, blobs, state.BaseImage{}, []fs.FS{root}, cfg)
+}
+
+// BuildOn is [Client.Build] on a base, with a layer for each root, the lowest first.
+// The layers of the base are artifacts of the image, byte for byte as they are. What
+// cfg leaves empty is as in the base, but for labels, which say what the base is;
+// variables are joined, and those of cfg win. Arguments of the base go with its entry
+// point. The zero base is empty.
+func (Client) BuildOn(ctx context.Context, blobs state.Blobs, base state.BaseImage, roots []fs.FS, cfg state.ImageConfig) ([]state.Artifact, error) {
+	if n := len(base.Layers) + len(roots); n > maxLayers {
+		return nil, fault.New(fault.Finding, "choose a base with fewer layers", "the image would have %d layers; at most %d are allowed", n, maxLayers)
+	}
+	file, err := configFile(cfg, base)
 	if err != nil {
 		return nil, fmt.Errorf("build image: %w", err)
 	}
-	config, err := json.Marshal(configFile(cfg, diffID))
+	layers := slices.Clone(base.Layers)
+	for _, root := range roots {
+		layer, diffID, err := buildLayer(ctx, blobs, root, len(layers))
+		if err != nil {
+			return nil, fmt.Errorf("build image: %w", err)
+		}
+		layers = append(layers, layer)
+		file.RootFS.DiffIDs = append(file.RootFS.DiffIDs, hash(diffID))
+	}
+	config, err := json.Marshal(file)
 	if err != nil {
 		return nil, err
 	}
@@ -47,21 +70,19 @@ func (Client) Build(ctx context.Context, blobs state.Blobs, root fs.FS, cfg stat
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := json.Marshal(v1.Manifest{
-		SchemaVersion: 2,
-		MediaType:     types.OCIManifestSchema1,
-		Config:        descriptor(configArtifact),
-		Layers:        []v1.Descriptor{descriptor(layer)},
-		Annotations:   cfg.Labels,
-	})
+	m := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: descriptor(configArtifact), Annotations: cfg.Labels}
+	for _, layer := range layers {
+		m.Layers = append(m.Layers, descriptor(layer))
+	}
+	manifest, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
 	image, err := state.WriteBlob(ctx, blobs, state.ArtifactImage, state.MediaTypeImageManifest, manifest)
-	return []state.Artifact{image, configArtifact, layer}, err
+	return append([]state.Artifact{image, configArtifact}, layers...), err
 }
 
-func buildLayer(ctx context.Context, blobs state.Blobs, root fs.FS) (_ state.Artifact, diffID state.Digest, err error) {
+func buildLayer(ctx context.Context, blobs state.Blobs, root fs.FS, n int) (_ state.Artifact, diffID state.Digest, err error) {
 	w, err := blobs.Create(ctx, state.MediaTypeImageLayerGzip)
 	if err != nil {
 		return state.Artifact{}, "", err
@@ -72,31 +93,63 @@ func buildLayer(ctx context.Context, blobs state.Blobs, root fs.FS) (_ state.Art
 		return state.Artifact{}, "", err
 	}
 	plain := state.NewHasher()
-	if err := state.Pack(ctx, io.MultiWriter(zw, plain), root, nil); err != nil {
+	if err := state.PackLinked(ctx, io.MultiWriter(zw, plain), root); err != nil {
 		return state.Artifact{}, "", err
 	}
 	if err := zw.Close(); err != nil {
 		return state.Artifact{}, "", err
 	}
-	layer, err := w.Commit(state.ArtifactImageLayer(0))
+	layer, err := w.Commit(state.ArtifactImageLayer(n))
 	return layer, plain.Digest(), err
 }
 
-func configFile(cfg state.ImageConfig, diffID state.Digest) *v1.ConfigFile {
-	ports := map[string]struct{}{}
+// configFile returns the configuration of an image on the base, without own layers.
+func configFile(cfg state.ImageConfig, base state.BaseImage) (*v1.ConfigFile, error) {
+	var of v1.ConfigFile
+	if base.RawConfig != nil {
+		if err := json.Unmarshal(base.RawConfig, &of); err != nil {
+			return nil, fault.New(fault.Finding, "", "configuration of the base: %w", err)
+		}
+	}
+	if len(of.RootFS.DiffIDs) != len(base.Layers) {
+		return nil, fault.New(fault.Finding, "", "the base names %d layers and its configuration %d", len(base.Layers), len(of.RootFS.DiffIDs))
+	}
+	c := of.Config
+	c.OnBuild = nil // is for those who build by a Dockerfile
+	c.Labels, c.Env = cfg.Labels, joinEnv(c.Env, cfg.Env)
+	if cfg.Entrypoint != nil {
+		c.Entrypoint, c.Cmd = cfg.Entrypoint, nil
+	}
+	if cfg.Cmd != nil {
+		c.Cmd = cfg.Cmd
+	}
+	c.User, c.WorkingDir = cmp.Or(cfg.User, c.User), cmp.Or(cfg.WorkingDir, c.WorkingDir)
+	if len(cfg.Ports) > 0 || c.ExposedPorts == nil {
+		c.ExposedPorts = map[string]struct{}{}
+	}
 	for _, p := range cfg.Ports {
-		ports[p] = struct{}{}
+		c.ExposedPorts[p] = struct{}{}
 	}
 	return &v1.ConfigFile{
-		Architecture: cfg.Architecture,
-		OS:           cfg.OS,
-		Created:      v1.Time{Time: time.Unix(0, 0).UTC()},
-		Config: v1.Config{
-			User: cfg.User, Env: cfg.Env, Entrypoint: cfg.Entrypoint, Cmd: cfg.Cmd,
-			WorkingDir: cfg.WorkingDir, Labels: cfg.Labels, ExposedPorts: ports,
-		},
-		RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{hash(diffID)}},
+		Architecture: cmp.Or(cfg.Architecture, of.Architecture), OS: cmp.Or(cfg.OS, of.OS), Variant: of.Variant, OSVersion: of.OSVersion, OSFeatures: of.OSFeatures,
+		Created: v1.Time{Time: time.Unix(0, 0).UTC()},
+		Config:  c,
+		RootFS:  v1.RootFS{Type: "layers", DiffIDs: of.RootFS.DiffIDs},
+	}, nil
+}
+
+// joinEnv returns the variables of both; of one name, own wins in the place of base.
+func joinEnv(base, own []string) []string {
+	name := func(v string) string { before, _, _ := strings.Cut(v, "="); return before }
+	joined := slices.Clone(base)
+	for _, v := range own {
+		if i := slices.IndexFunc(joined, func(known string) bool { return name(known) == name(v) }); i >= 0 {
+			joined[i] = v
+			continue
+		}
+		joined = append(joined, v)
 	}
+	return joined
 }
 
 func descriptor(a state.Artifact) v1.Descriptor {
@@ -171,21 +224,11 @@ func open(ctx context.Context, blobs state.Blobs, entry *state.Entry) (*image, e
 	return img, nil
 }
 
-// layer returns the uncompressed tar of a layer.
-func (i *image) layer(d v1.Descriptor) (io.ReadCloser, error) {
+// layer returns the uncompressed tar of a layer; its end proves its digests.
+func (i *image) layer(d v1.Descriptor, diffID v1.Hash) (io.ReadCloser, error) {
 	r, err := i.blobs.Open(i.ctx, i.parts[d.Digest])
 	if err != nil {
 		return nil, err
 	}
-	if !strings.HasSuffix(string(d.MediaType), "+gzip") && !strings.HasSuffix(string(d.MediaType), ".gzip") {
-		return r, nil
-	}
-	zr, err := gzip.NewReader(r)
-	if err != nil {
-		return nil, errors.Join(fault.New(fault.Finding, "", "layer %s: %w", d.Digest, err), r.Close())
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{zr, r}, nil
+	return OpenLayer(i.ctx, Layer{Digest: state.Digest(d.Digest.String()), DiffID: state.Digest(diffID.String()), Size: d.Size, MediaType: string(d.MediaType)}, r)
 }

@@ -113,6 +113,22 @@ func (b below) Stat(name string) (fs.FileInfo, error) {
 	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 }
 
+// ReadLink returns where a link leads.
+func (b below) ReadLink(name string) (string, error) {
+	if inner, ok := b.inner(name); ok {
+		return fs.ReadLink(b.fsys, inner)
+	}
+	return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrNotExist}
+}
+
+// Lstat describes a file, a link as itself.
+func (b below) Lstat(name string) (fs.FileInfo, error) {
+	if inner, ok := b.inner(name); ok && name != b.dir {
+		return fs.Lstat(b.fsys, inner)
+	}
+	return b.Stat(name)
+}
+
 func (b below) inner(name string) (string, bool) {
 	if name == b.dir {
 		return ".", true

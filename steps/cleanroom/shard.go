@@ -173,7 +173,7 @@ func (m Merge) Run(_ context.Context, in state.State, _ state.Blobs) (state.Resu
 	first := entries[0]
 	claim := *first.Cleanroom
 	claim.Shard, claim.Image = nil, first.Cleanroom.Shard.Image
-	out := state.Entry{Phase: phase.Cleanroom, Outcome: state.Passed, Cleanroom: &claim}
+	out := state.Entry{Phase: phase.Cleanroom, Outcome: state.Passed, Inputs: first.Inputs, Cleanroom: &claim}
 	var failed []string
 	for _, e := range entries {
 		out.Checks = append(out.Checks, e.Checks...)

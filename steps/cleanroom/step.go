@@ -54,6 +54,8 @@ type Step struct {
 	Fingerprint func(ctx context.Context) (string, error)
 	Imager      Imager
 	Package     Package
+	// Bases finds the base of the image; may be nil where Package names none.
+	Bases Bases
 	// Suites are what is tested; none means what the tree has files of.
 	Suites []Suite
 	Tests  Tests
@@ -112,10 +114,11 @@ func (t Toolchain) String() string {
 
 // Imager packages files as an image.
 type Imager interface {
-	// Build makes an image with one layer on an empty base and returns its
-	// artifacts, the manifest under the name state.ArtifactImage. Equal files
+	// BuildOn makes an image with a layer for each root, the lowest first, on a base,
+	// which is empty if it is zero, and returns its artifacts, the manifest under the
+	// name state.ArtifactImage. What cfg leaves empty is as in the base. Equal files
 	// and an equal configuration give equal digests.
-	Build(ctx context.Context, blobs state.Blobs, root fs.FS, cfg state.ImageConfig) ([]state.Artifact, error)
+	BuildOn(ctx context.Context, blobs state.Blobs, base state.BaseImage, roots []fs.FS, cfg state.ImageConfig) ([]state.Artifact, error)
 }
 
 // Phase returns phase.Cleanroom.
@@ -142,6 +145,13 @@ func (s Step) Key(ctx context.Context, _ state.State) (map[string]string, error)
 		if key["toolchains"], err = s.Fingerprint(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if s.Package.Base != "" && s.Bases != nil {
+		ref, err := s.Bases.Resolve(ctx, s.Package.Base)
+		if err != nil {
+			return nil, err
+		}
+		key["base"] = string(ref.Digest)
 	}
 	l := s.limits()
 	key["limits"] = fmt.Sprintf("%d %g %d %d %d %s %d", l.Memory, l.CPUs, l.PIDs, l.Disk, l.Files, l.Wall, l.Output)
@@ -265,6 +275,14 @@ func (t *trial) equip(ctx context.Context, tree *os.Root) (err error) {
 	t.packaged = t.suites[0]
 	if t.program, err = t.packaged.runner.program(tree, t.step.Package, t.packaged.tool); err != nil {
 		return err
+	}
+	if err := t.checkBase(); err != nil {
+		return err
+	}
+	if t.step.Package.Base != "" {
+		if t.baseRef, err = t.step.Bases.Resolve(ctx, t.step.Package.Base); err != nil {
+			return fault.Wrap(err, fault.Unavailable, "", "base of the image")
+		}
 	}
 	for _, s := range t.suites {
 		if s.kind() == Go && s.dir() == "." {

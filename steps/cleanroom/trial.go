@@ -17,6 +17,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
@@ -44,8 +45,10 @@ type trial struct {
 	// packaged is the suite whose program is the image; program is what it builds.
 	packaged *suite
 	program  program
-	seed     uint64
-	tree     state.Digest
+	// baseRef is the image on which the image is built, pinned; zero for none.
+	baseRef sandbox.Reference
+	seed    uint64
+	tree    state.Digest
 	// work holds the tree on the host, and logs a log of each test.
 	work *workspace
 	logs *os.Root
@@ -156,16 +159,10 @@ func (t *trial) result(ctx context.Context, blobs state.Blobs) (state.Result, er
 		// What some tests say is no reason for an image.
 		res.Entry.Outcome = state.Passed
 	default:
-		artifacts, err := t.pack(ctx, blobs)
-		if err != nil {
+		if err := t.pack(ctx, blobs, &res.Entry); err != nil {
 			return state.Result{}, err
 		}
-		res.Entry.Outcome, res.Entry.Artifacts = state.Passed, artifacts
-		image, ok := res.Entry.Artifact(state.ArtifactImage)
-		if !ok {
-			return state.Result{}, fault.New(fault.Internal, "", "the image builder returned no artifact %q", state.ArtifactImage)
-		}
-		res.Entry.Cleanroom.Image = image.Digest
+		res.Entry.Outcome = state.Passed
 	}
 	t.markShard(&res.Entry)
 	t.markSelection(&res.Entry)
@@ -292,6 +289,7 @@ func (t *trial) facts() map[string]string {
 		maps.Copy(facts, t.services.Facts())
 	}
 	facts["test.seed"] = shuffle(t.seed)
+	t.packageFacts(facts)
 	for i, text := range t.requests[:min(len(t.requests), maxRequests)] {
 		facts[fmt.Sprintf("prepare.request.%03d", i+1)] = text
 	}

@@ -17,6 +17,19 @@ type ImageConfig struct {
 	OS, Architecture string
 }
 
+// BaseImage is an image on which another one is built.
+type BaseImage struct {
+	// Name is its reference in full, without a digest; empty for an image that only
+	// this machine knows. Digest is that of its manifest.
+	Name   string
+	Digest Digest
+	Config ImageConfig
+	// RawConfig are the bytes of its configuration.
+	RawConfig []byte
+	// Layers begin with the lowest; layer i is called [ArtifactImageLayer](i).
+	Layers []Artifact
+}
+
 // Media types of the parts of an image.
 const (
 	MediaTypeImageConfig    = "application/vnd.oci.image.config.v1+json"

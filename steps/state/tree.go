@@ -49,6 +49,32 @@ func (l Limits) orDefault() Limits {
 // returns true are left out with all below them; skip may be nil. Links, devices
 // and other special files are an error of kind fault.Finding.
 func Pack(ctx context.Context, w io.Writer, fsys fs.FS, skip func(path string, d fs.DirEntry) bool) error {
+	return pack(ctx, w, fsys, skip, packEntry)
+}
+
+// PackLinked is [Pack] for the layer of an image: it also takes symbolic links, if
+// fsys is a [fs.ReadLinkFS] and the link is relative and stays in the tree. [Extract]
+// refuses what has one.
+func PackLinked(ctx context.Context, w io.Writer, fsys fs.FS) error {
+	return pack(ctx, w, fsys, nil, packLinked)
+}
+
+func packLinked(tw *tar.Writer, fsys fs.FS, name string, d fs.DirEntry) error {
+	if d.Type()&fs.ModeSymlink == 0 {
+		return packEntry(tw, fsys, name, d)
+	}
+	to, err := fs.ReadLink(fsys, name)
+	if err != nil {
+		return err
+	}
+	if inside := path.Join(path.Dir(name), to); to == "" || path.IsAbs(to) || !fs.ValidPath(inside) || strings.ContainsRune(to, '\\') {
+		return fault.New(fault.Finding, "replace it by a file, or by a link to a file beside it", "the link leads out of the image, to %.200q", to)
+	}
+	return tw.WriteHeader(&tar.Header{Name: name, Linkname: to, ModTime: time.Unix(0, 0), Mode: 0o777, Typeflag: tar.TypeSymlink})
+}
+
+func pack(ctx context.Context, w io.Writer, fsys fs.FS, skip func(path string, d fs.DirEntry) bool,
+	packEntry func(tw *tar.Writer, fsys fs.FS, name string, d fs.DirEntry) error) error {
 	tw := tar.NewWriter(w)
 	walk := func(name string, d fs.DirEntry, err error) error {
 		switch {

@@ -176,10 +176,6 @@ func NewStep(ctx context.Context, a *app.App, project *config.Project, o Options
 	if err != nil {
 		return nil, err
 	}
-	port := project.Cleanroom.Package.Port
-	if port == 0 {
-		port = project.Service.Port
-	}
 	back, err := Backend(a, project, cache)
 	if err != nil {
 		return nil, err
@@ -188,9 +184,7 @@ func NewStep(ctx context.Context, a *app.App, project *config.Project, o Options
 		Backend: back, MinIsolation: level, Limits: o.limits(project),
 		Toolchain: findToolchain(cache), Fingerprint: func(context.Context) (string, error) { return toolchain.Fingerprint(), nil },
 		Imager: oci.Client{}, Suites: tests, Network: cleanroom.Network(project.Cleanroom.Network), Prepare: prepare(a, project, cache),
-		Package: cleanroom.Package{
-			Name: project.Name, Port: port, User: project.Cleanroom.Package.User, Labels: project.Cleanroom.Package.Labels,
-		},
+		Package: imageOf(project), Bases: Images(a, project, cache, project.Deploy.Environment),
 		Services: beside, Templates: sidecar.Templates{Dir: filepath.Join(cache, "services")},
 		Log: a.Log, Progress: a.ProgressOf(phase.Cleanroom),
 	}
