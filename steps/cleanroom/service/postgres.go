@@ -31,9 +31,11 @@ const (
 	clusterTarget = "/cluster"
 )
 
-// Files of a template directory.
+// Files of a template directory. The server wants to own its data directory, and not
+// every back end gives a container the mount itself: the directory is one below.
 const (
-	clusterDir   = "data"
+	clusterDir   = "cluster"
+	dataDir      = "data"
 	passwordFile = "password"
 )
 
@@ -85,7 +87,7 @@ func (p *postgres) container(ctx context.Context) (sandbox.ContainerSpec, error)
 	p.adminPassword = string(password)
 	cluster := sandbox.Mount{Kind: sandbox.Overlay, Source: filepath.Join(dir, clusterDir), Target: clusterTarget}
 	argv := []string{
-		path.Join(p.spec.Programs, "postgres"), "-D", p.room.Env.Path(p.spec.Name, cluster),
+		path.Join(p.spec.Programs, "postgres"), "-D", path.Join(p.room.Env.Path(p.spec.Name, cluster), dataDir),
 		"-c", "listen_addresses=" + p.host, "-c", "port=" + strconv.Itoa(p.port), "-c", "unix_socket_directories=",
 		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
 		"-c", "autovacuum=off", "-c", "shared_buffers=32MB", "-c", "max_wal_size=256MB", "-c", "log_timezone=UTC", "-c", "timezone=UTC",
@@ -100,13 +102,17 @@ func (p *postgres) initialise(ctx context.Context, dir string) error {
 	if err := errors.Join(os.WriteFile(password, []byte(rand.Text()), 0o644), os.Chmod(password, 0o644)); err != nil {
 		return err
 	}
+	cluster := filepath.Join(dir, clusterDir)
+	if err := errors.Join(os.Mkdir(cluster, 0o777), os.Chmod(cluster, 0o777)); err != nil {
+		return err
+	}
 	target := sandbox.Mount{Kind: sandbox.ReadWrite, Source: dir, Target: "/template"}
 	name := p.spec.Name + "-initdb"
 	inside := p.room.Env.Path(name, target)
 	spec := sandbox.ContainerSpec{
 		Name: name, Image: p.spec.Image, Mounts: []sandbox.Mount{target}, Limits: p.spec.Limits,
 		Argv: []string{
-			path.Join(p.spec.Programs, "initdb"), "-D", path.Join(inside, clusterDir), "-U", admin,
+			path.Join(p.spec.Programs, "initdb"), "-D", path.Join(inside, clusterDir, dataDir), "-U", admin,
 			"--auth=scram-sha-256", "--pwfile=" + path.Join(inside, passwordFile), "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions", "--wal-segsize=1",
 		},
 		Env: []string{"LANG=C.UTF-8", "TZ=UTC"}, Stdout: p.said, Stderr: p.said,
@@ -125,7 +131,7 @@ func (p *postgres) initialise(ctx context.Context, dir string) error {
 	// initdb lets in the loopback interface only, which services on other addresses
 	// of the environment are not reached by.
 	const access = "host all all all scram-sha-256\n"
-	if err := os.WriteFile(filepath.Join(dir, clusterDir, "pg_hba.conf"), []byte(access), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(cluster, dataDir, "pg_hba.conf"), []byte(access), 0o600); err != nil {
 		return err
 	}
 	return os.Chmod(password, 0o600)
