@@ -65,27 +65,29 @@ func (i *image) unpackLayer(d v1.Descriptor, diffID v1.Hash, root *os.Root) (err
 
 const layoutScheme = "layout:"
 
-// Push writes the image that entry holds to destination, "layout:DIR", under its
-// own digest, and returns the reference by digest. An image that is there
-// already is left as it is. Two pushes into one directory must not run at once:
-// the second to end would not know of the first.
+// Push writes the image that entry holds, and its referrers, to destination under its
+// own digest, and returns the reference by digest: "layout:DIR", or
+// "oci://host/path[:tag]" for a registry. What is there already is left as it is. Two
+// pushes into one directory must not run at once: the second to end would not know of
+// the first.
 func (Client) Push(ctx context.Context, blobs state.Blobs, entry *state.Entry, destination string) (string, error) {
-	dir, ok := strings.CutPrefix(destination, layoutScheme)
-	if !ok || dir == "" {
-		return "", fault.New(fault.Usage, "write layout:DIR", "image destination %q has an unknown form", destination)
+	dir, local := strings.CutPrefix(destination, layoutScheme)
+	repository, remote := strings.CutPrefix(destination, registryScheme)
+	if local && dir == "" || !local && !remote {
+		return "", fault.New(fault.Usage, "write layout:DIR or oci://host/path", "image destination %q has an unknown form", destination)
 	}
 	img, err := open(ctx, blobs, entry)
 	if err != nil {
 		return "", err
 	}
-	if err := pushTo(dir, img); err != nil {
-		return "", fault.Wrap(err, fault.Unavailable, "check that the directory is writable and the disk not full", "push image to "+dir)
-	}
-	abs, err := filepath.Abs(dir)
+	referrers, err := img.referrers(entry)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s%s@%s", layoutScheme, abs, img.digest), nil
+	if local {
+		return pushLayout(img, referrers, dir)
+	}
+	return pushRemote(ctx, img, referrers, repository)
 }
 
 const (
@@ -95,7 +97,7 @@ const (
 
 // pushTo writes the image into the layout and then names it in its index, which is
 // replaced as a whole: whoever reads meanwhile sees the old index or the new one.
-func pushTo(dir string, img *image) error {
+func pushTo(dir string, img *image, referrers []attached) error {
 	index, err := readIndex(dir)
 	if err != nil {
 		return err
@@ -117,11 +119,22 @@ func pushTo(dir string, img *image) error {
 	if err != nil {
 		return err
 	}
+	descs := []v1.Descriptor{*desc}
+	for _, r := range referrers {
+		d, err := img.writeReferrer(dir, r)
+		if err != nil {
+			return err
+		}
+		descs = append(descs, d)
+	}
 	// One entry for each digest keeps the index small however often an image is pushed.
-	if slices.ContainsFunc(index.Manifests, func(d v1.Descriptor) bool { return d.Digest == desc.Digest }) {
+	descs = slices.DeleteFunc(descs, func(own v1.Descriptor) bool {
+		return slices.ContainsFunc(index.Manifests, func(d v1.Descriptor) bool { return d.Digest == own.Digest })
+	})
+	if len(descs) == 0 {
 		return nil
 	}
-	index.Manifests = append(index.Manifests, *desc)
+	index.Manifests = append(index.Manifests, descs...)
 	b, err := json.MarshalIndent(index, "", "  ")
 	if err != nil {
 		return err

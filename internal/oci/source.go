@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
@@ -89,6 +90,9 @@ func pickNamed(all []v1.Descriptor, name, where string) (state.Digest, error) {
 	found := map[state.Digest]bool{}
 	var names []string
 	for _, d := range all {
+		if name == "" && d.ArtifactType != "" && !types.MediaType(d.ArtifactType).IsConfig() {
+			continue // a referrer beside the image
+		}
 		known := []string{d.Annotations[annotationName], d.Annotations[annotationEngine]}
 		names = append(names, known[0])
 		if name == "" || slices.Contains(known, name) {

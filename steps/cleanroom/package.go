@@ -222,6 +222,46 @@ func (t *trial) pack(ctx context.Context, blobs state.Blobs, e *state.Entry) err
 		return fault.New(fault.Internal, "", "the image builder returned no artifact %q", state.ArtifactImage)
 	}
 	e.Cleanroom.Image = image.Digest
+	return t.attach(ctx, blobs, e, image, base)
+}
+
+// attach adds what the image holds and from what it was made, as referrers of it.
+func (t *trial) attach(ctx context.Context, blobs state.Blobs, e *state.Entry, image state.Artifact, base state.BaseImage) error {
+	var own []state.Artifact
+	for i := len(base.Layers); ; i++ {
+		layer, ok := e.Artifact(state.ArtifactImageLayer(i))
+		if !ok {
+			break
+		}
+		own = append(own, layer)
+	}
+	in, err := takeInventory(ctx, blobs, own)
+	if err != nil {
+		return err
+	}
+	if t.packaged.packs && t.packaged.kind() == Rust {
+		if b, err := readBounded(t.work.tree, path.Join(t.packaged.dir(), "Cargo.lock"), maxLock); err == nil {
+			in.named[t.program.name] = append(in.named[t.program.name], cargoPackages(b)...)
+		}
+	}
+	sbom, err := bill(t.program.name, image.Digest, base, in)
+	if err != nil {
+		return err
+	}
+	made, err := t.provenance(image.Digest, base)
+	if err != nil {
+		return err
+	}
+	for _, r := range []struct {
+		name, mediaType string
+		content         []byte
+	}{{state.ReferrerSBOM, state.MediaTypeSPDX, sbom}, {state.ReferrerProvenance, state.MediaTypeInToto, made}} {
+		artifacts, err := t.step.Imager.Attach(ctx, blobs, image, r.name, r.mediaType, r.content)
+		if err != nil {
+			return fault.Wrap(err, fault.Unavailable, "", "keep the "+r.name+" of the image")
+		}
+		e.Artifacts = append(e.Artifacts, artifacts...)
+	}
 	return nil
 }
 

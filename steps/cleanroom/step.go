@@ -119,6 +119,8 @@ type Imager interface {
 	// name state.ArtifactImage. What cfg leaves empty is as in the base. Equal files
 	// and an equal configuration give equal digests.
 	BuildOn(ctx context.Context, blobs state.Blobs, base state.BaseImage, roots []fs.FS, cfg state.ImageConfig) ([]state.Artifact, error)
+	// Attach keeps content as a referrer of the image, and returns its artifacts.
+	Attach(ctx context.Context, blobs state.Blobs, image state.Artifact, name, artifactType string, content []byte) ([]state.Artifact, error)
 }
 
 // Phase returns phase.Cleanroom.

@@ -1,6 +1,9 @@
 package state
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // ImageConfig is the part of an OCI image configuration that phases use.
 type ImageConfig struct {
@@ -42,6 +45,30 @@ const ArtifactImageConfig = "image/config"
 // ArtifactImageLayer returns the name of the artifact that holds layer i of the
 // image, from 0, the lowest.
 func ArtifactImageLayer(i int) string { return fmt.Sprintf("image/layer/%d", i) }
+
+// A referrer of the image, such as its bill of materials, is two artifacts of its
+// entry: a manifest whose subject is the image, and what it is about.
+const referrerPrefix = "image/referrer/"
+
+// ArtifactReferrer returns the name of the artifact that holds the manifest of the
+// referrer called name, and that of the one with its content.
+func ArtifactReferrer(name string) (manifest, content string) {
+	return referrerPrefix + name, referrerPrefix + name + "/content"
+}
+
+// IsReferrer reports that an artifact is the manifest of a referrer of the image.
+func (a Artifact) IsReferrer() bool {
+	name, ok := strings.CutPrefix(a.Name, referrerPrefix)
+	return ok && !strings.Contains(name, "/")
+}
+
+// Names of referrers, and their artifact types.
+const (
+	ReferrerSBOM       = "sbom"
+	ReferrerProvenance = "provenance"
+	MediaTypeSPDX      = "application/spdx+json"
+	MediaTypeInToto    = "application/vnd.in-toto+json"
+)
 
 // ArtifactPackage returns the name of the artifact that holds the package id.
 func ArtifactPackage(id string) string { return "package/" + id }
