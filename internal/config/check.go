@@ -205,6 +205,8 @@ func (p *Project) checkWords(add func(error)) {
 		{"cleanroom.min_isolation", p.Cleanroom.MinIsolation, []string{"full", "reduced", "none"}},
 		{"cleanroom.network", p.Cleanroom.Network, []string{"none", "internal", "allow-list"}},
 		{"cleanroom.prepare.network", p.Cleanroom.Prepare.Network, []string{"none", "allow-list"}},
+		{"cleanroom.package.builder", p.Cleanroom.Package.Builder, []string{"", "auto", "docker", "buildah"}},
+		{"cleanroom.package.build_network", p.Cleanroom.Package.BuildNetwork, []string{"none", "default"}},
 		{"backend.type", p.Backend.Type, []string{"auto", "embedded", "docker", "podman", "testcontainers", "kubernetes"}},
 		{"template.engine", p.Template.Engine, []string{"tera", "gotmpl"}},
 		{"deploy.target", p.Deploy.Target, []string{"local", "docker", "kubernetes"}},

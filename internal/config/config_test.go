@@ -212,7 +212,7 @@ func TestLoad(t *testing.T) {
 		Suites: []config.Suite{
 			{Runner: "sh", Files: []string{"checks/*.sh"}, Env: map[string]string{"MODE": "strict"}}, {Command: []string{"make", "check"}, Dir: "sub"},
 		},
-		Package:  config.Package{Entrypoint: []string{"/orders"}, Port: 8080},
+		Package:  config.Package{BuildNetwork: "none", Entrypoint: []string{"/orders"}, Port: 8080},
 		Services: []config.Sidecar{{Name: "db", Image: "postgres:15", Init: []string{"db/schema.sql"}}, {Name: "redis", Kind: "redis"}},
 	}
 	if !reflect.DeepEqual(p.Cleanroom, wantRoom) {

@@ -169,6 +169,12 @@ type Sidecar struct {
 
 // Package describes the image.
 type Package struct {
+	// Dockerfile is a file of the tree that makes the image, Builder what builds it:
+	// "docker", "buildah" or "auto", and BuildNetwork what its commands reach: "none" or
+	// "default".
+	Dockerfile   string `doc:"dockerfile"`
+	Builder      string `doc:"builder"`
+	BuildNetwork string `doc:"build_network"`
 	// Base is the image on which ours is built; empty for none.
 	Base string `doc:"base"`
 	// Files are patterns of files of the tree that the image holds.
@@ -256,7 +262,7 @@ func defaults() *Project {
 		Query: Query{MaxRows: 1_000_000, TimeoutSeconds: 120, MaxMemoryMB: 1024, MaxDepth: 256, MaxPathLength: 1_000_000},
 		Cleanroom: Cleanroom{
 			MemoryMB: 1024, CPUs: 2, PIDs: 1000, DiskMB: 1024, TimeoutSeconds: 300,
-			MinIsolation: "full", Network: "none", Prepare: Prepare{Network: "allow-list"},
+			MinIsolation: "full", Network: "none", Prepare: Prepare{Network: "allow-list"}, Package: Package{BuildNetwork: "none"},
 		},
 		Service:     Service{Health: "/healthz", StopTimeoutSeconds: 10},
 		Deploy:      Deploy{Environment: "development", Target: "local", Strategy: "blue-green", Listen: "127.0.0.1:18080", DrainSeconds: 10, HealthTimeoutSeconds: 30},

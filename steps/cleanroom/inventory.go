@@ -116,11 +116,14 @@ func (in *inventory) add(header *tar.Header, r io.Reader) error {
 		}
 		return nil
 	}
-	if header.Typeflag != tar.TypeDir {
-		in.remove(name)
-	}
-	if header.Typeflag != tar.TypeReg {
+	if header.Typeflag == tar.TypeDir { // it joins a directory, and replaces a file
+		delete(in.files, name)
+		delete(in.named, name)
 		return nil
+	}
+	in.remove(name)
+	if header.Typeflag != tar.TypeReg {
+		return nil // a link has no content of its own
 	}
 	weak, strong := sha1.New(), sha256.New()
 	w := io.MultiWriter(weak, strong)

@@ -40,6 +40,14 @@ type Package struct {
 	Args       []string `json:"args,omitempty"`
 	// Env are variables of the image.
 	Env map[string]string `json:"env,omitempty"`
+	// Dockerfile is a file of the tree that makes the image in place of all the above,
+	// built by [Step.Builder]. Builder names that, for the resume key; if it is set and
+	// no file is, a Dockerfile at the root of the tree is taken where there is one.
+	Dockerfile string `json:"dockerfile,omitempty"`
+	Builder    string `json:"builder,omitempty"`
+	// BuildNetwork is what the commands of the file reach: "none", also if it is empty,
+	// or "default", what the engine lets them.
+	BuildNetwork string `json:"build_network,omitempty"`
 	// Labels are added to the image's own. They hold nothing that differs between runs.
 	Labels map[string]string `json:"labels,omitempty"`
 }
@@ -79,6 +87,8 @@ func (p Package) check() error {
 		return fault.New(fault.Usage, "name a directory below the root of the tree", "main package %q", p.Main)
 	case len(p.Entrypoint) > 0 && p.Entrypoint[0] == "":
 		return fault.New(fault.Usage, "name a program of the image", "entry point of the image %q", p.Entrypoint)
+	case p.Dockerfile != "" && !fs.ValidPath(p.Dockerfile):
+		return fault.New(fault.Usage, "name a file below the root of the tree", "Dockerfile %q", p.Dockerfile)
 	}
 	for _, pattern := range p.Files {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" || path.IsAbs(pattern) || slices.Contains(strings.Split(pattern, "/"), "..") {
@@ -199,19 +209,14 @@ func (t *trial) pack(ctx context.Context, blobs state.Blobs, e *state.Entry) err
 	if err := t.removeLinks(); err != nil {
 		return err
 	}
-	base, err := t.base(ctx, blobs)
-	if err != nil {
-		return err
+	var base state.BaseImage
+	var err error
+	if t.builder != "" {
+		e.Artifacts, err = t.buildDockerfile(ctx, blobs)
+	} else {
+		base, e.Artifacts, err = t.buildImage(ctx, blobs)
 	}
-	roots, err := t.output()
 	if err != nil {
-		return err
-	}
-	cfg, err := t.imageConfig(base)
-	if err != nil {
-		return err
-	}
-	if e.Artifacts, err = t.step.Imager.BuildOn(ctx, blobs, base, roots, cfg); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "", "package "+t.program.name)
 	}
 	if base.Digest != "" {
@@ -223,6 +228,23 @@ func (t *trial) pack(ctx context.Context, blobs state.Blobs, e *state.Entry) err
 	}
 	e.Cleanroom.Image = image.Digest
 	return t.attach(ctx, blobs, e, image, base)
+}
+
+// buildImage makes the image of the output, on the base.
+func (t *trial) buildImage(ctx context.Context, blobs state.Blobs) (base state.BaseImage, made []state.Artifact, err error) {
+	if base, err = t.base(ctx, blobs); err != nil {
+		return base, nil, err
+	}
+	roots, err := t.output()
+	if err != nil {
+		return base, nil, err
+	}
+	cfg, err := t.imageConfig(base)
+	if err != nil {
+		return base, nil, err
+	}
+	made, err = t.step.Imager.BuildOn(ctx, blobs, base, roots, cfg)
+	return base, made, err
 }
 
 // attach adds what the image holds and from what it was made, as referrers of it.
@@ -239,7 +261,7 @@ func (t *trial) attach(ctx context.Context, blobs state.Blobs, e *state.Entry, i
 	if err != nil {
 		return err
 	}
-	if t.packaged.packs && t.packaged.kind() == Rust {
+	if t.builder == "" && t.packaged.packs && t.packaged.kind() == Rust {
 		if b, err := readBounded(t.work.tree, path.Join(t.packaged.dir(), "Cargo.lock"), maxLock); err == nil {
 			in.named[t.program.name] = append(in.named[t.program.name], cargoPackages(b)...)
 		}
@@ -282,6 +304,11 @@ func (t *trial) base(ctx context.Context, blobs state.Blobs) (state.BaseImage, e
 // packageFacts adds what is known of the image.
 func (t *trial) packageFacts(facts map[string]string) {
 	switch {
+	case t.builder != "":
+		facts["package.builder"] = t.builder
+		if t.reproducible != "" {
+			facts["package.reproducible"] = t.reproducible
+		}
 	case t.baseRef.Pinned():
 		facts["package.base"] = t.baseRef.String()
 	case !t.packaged.compiled() && !t.step.Tests.selects():

@@ -56,6 +56,8 @@ type Step struct {
 	Package     Package
 	// Bases finds the base of the image; may be nil where Package names none.
 	Bases Bases
+	// Builder builds the Dockerfile that makes the image; may be nil where none does.
+	Builder FileBuilder
 	// Suites are what is tested; none means what the tree has files of.
 	Suites []Suite
 	Tests  Tests
@@ -276,6 +278,9 @@ func (t *trial) equip(ctx context.Context, tree *os.Root) (err error) {
 	}
 	t.packaged = t.suites[0]
 	if t.program, err = t.packaged.runner.program(tree, t.step.Package, t.packaged.tool); err != nil {
+		return err
+	}
+	if err := t.findDockerfile(ctx); err != nil {
 		return err
 	}
 	if err := t.checkBase(); err != nil {

@@ -47,8 +47,11 @@ type trial struct {
 	program  program
 	// baseRef is the image on which the image is built, pinned; zero for none.
 	baseRef sandbox.Reference
-	seed    uint64
-	tree    state.Digest
+	// builder builds the Dockerfile that makes the image; empty if none does.
+	// reproducible says whether two builds of it were the same.
+	builder, reproducible string
+	seed                  uint64
+	tree                  state.Digest
 	// work holds the tree on the host, and logs a log of each test.
 	work *workspace
 	logs *os.Root
@@ -162,6 +165,7 @@ func (t *trial) result(ctx context.Context, blobs state.Blobs) (state.Result, er
 		if err := t.pack(ctx, blobs, &res.Entry); err != nil {
 			return state.Result{}, err
 		}
+		t.packageFacts(res.Evidence.Facts) // what packaging has told
 		res.Entry.Outcome = state.Passed
 	}
 	t.markShard(&res.Entry)

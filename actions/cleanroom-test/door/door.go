@@ -113,6 +113,12 @@ func (*Run) Help() string {
 	return `Tests are found by the files of the tree: go, rs, ts, js, py, bats and sh. What else
 is tested, and how, says [[cleanroom.suite]] in ggen.toml.
 
+The image holds the compiled program alone, or the tested tree below /app, and is the
+same for the same inputs. [cleanroom.package] in ggen.toml puts it on a base image and
+says how it starts; dockerfile = "Dockerfile" has docker or buildah build it instead,
+twice, outside of the clean room, and the evidence says whether both were the same.
+Its list of contents (SPDX) and its provenance (SLSA) are referrers of the image.
+
 Examples:
   ultrafast-cleanroom-test run --state "$STATE"
   ultrafast-cleanroom-test run --source .
@@ -184,7 +190,7 @@ func NewStep(ctx context.Context, a *app.App, project *config.Project, o Options
 		Backend: back, MinIsolation: level, Limits: o.limits(project),
 		Toolchain: findToolchain(cache), Fingerprint: func(context.Context) (string, error) { return toolchain.Fingerprint(), nil },
 		Imager: oci.Client{}, Suites: tests, Network: cleanroom.Network(project.Cleanroom.Network), Prepare: prepare(a, project, cache),
-		Package: imageOf(project), Bases: Images(a, project, cache, project.Deploy.Environment),
+		Package: imageOf(project), Bases: Images(a, project, cache, project.Deploy.Environment), Builder: builderOf(project),
 		Services: beside, Templates: sidecar.Templates{Dir: filepath.Join(cache, "services")},
 		Log: a.Log, Progress: a.ProgressOf(phase.Cleanroom),
 	}

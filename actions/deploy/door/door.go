@@ -48,7 +48,7 @@ type Options struct {
 	TrustRoot   string `type:"path" placeholder:"FILE" help:"Keys and policy that are trusted: a file outside the workspace."`
 	Listen      string `placeholder:"ADDRESS" help:"Address of the router, host:port. Default: as the project says."`
 	Strategy    string `placeholder:"NAME" help:"How the traffic moves: blue-green."`
-	Destination string `placeholder:"URL" help:"Where the image is pushed, by digest: layout:DIR. Default: layout:.ggen/images below the project."`
+	Destination string `placeholder:"URL" help:"Where the image is pushed with its referrers, by digest: layout:DIR or oci://host/path. Default: layout:.ggen/images below the project."`
 }
 
 // Run is the phase.
