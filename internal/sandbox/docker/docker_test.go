@@ -20,15 +20,19 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox/sandboxtest"
 )
 
-// creatorArg makes the test binary the creator of one environment.
-const creatorArg = "docker-creator"
+// creatorArg makes the test binary the creator of one environment, churnArg one that makes
+// environments until it is killed.
+const (
+	creatorArg = "docker-creator"
+	churnArg   = "docker-churn"
+)
 
 func TestMain(m *testing.M) {
 	if code, ok := sandboxtest.Main(os.Args, os.Stdin, os.Stdout, os.Stderr); ok {
 		syscall.Exit(code)
 	}
-	if len(os.Args) > 2 && os.Args[1] == creatorArg {
-		if err := create(os.Args[2:]); err != nil {
+	if len(os.Args) > 2 && (os.Args[1] == creatorArg || os.Args[1] == churnArg) {
+		if err := create(os.Args[1], os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -300,8 +304,8 @@ func forget(t *testing.T, host, ref string) {
 	}
 }
 
-// create is the creator: it makes an environment and waits to be killed.
-func create(args []string) error {
+// create is the creator: it makes one environment, or more and more, until it is killed.
+func create(as string, args []string) error {
 	if len(args) != 7 {
 		return errors.New("the creator has other arguments")
 	}
@@ -310,6 +314,9 @@ func create(args []string) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return err
+	}
+	if as == churnArg {
+		return sandboxtest.Churn(context.Background(), b, ref, "churn-"+mark, exe, mark, os.Stdout)
 	}
 	return sandboxtest.HoldImage(context.Background(), b, ref, "killed-"+mark, exe, mark, os.Stdout)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/docker"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
+	"github.com/ultrafast-ci/ultrafast/steps/sandbox/sandboxtest"
 )
 
 func TestGC(t *testing.T) {
@@ -141,6 +142,32 @@ func gc(t *testing.T, r rig) {
 	}
 	if err := b.Delete(t.Context(), "foreign-"+scope); fault.KindOf(err) != fault.Finding {
 		t.Errorf("delete of somebody else's: %v", err)
+	}
+}
+
+// TestKilledRuns kills runs at random moments and collects; with ULTRAFAST_LONG a hundred
+// on each engine.
+func TestKilledRuns(t *testing.T) {
+	runs := 3
+	if long() {
+		runs = 100
+	}
+	for _, name := range []string{docker.Docker, docker.Podman} {
+		t.Run(name, func(t *testing.T) {
+			onEngine(t, name, func(t *testing.T, r rig) {
+				source := images(t)
+				o := options(t, r, fmt.Sprintf("churn-%d", time.Now().UnixNano()))
+				o.Images = source
+				t.Cleanup(func() { forget(t, r.host, source.Ref) })
+				sandboxtest.KilledRuns(t, sandboxtest.Killed{
+					Runs: runs, Backend: docker.New(o), Later: true,
+					Leftovers: func(t *testing.T, mark string) []string { return leftovers(t, r.host, mark) },
+					Creator: func(t *testing.T, mark string) *exec.Cmd {
+						return exec.Command(self(t), churnArg, r.name, r.host, o.Helper, o.Scope, source.Ref, source.Dir, mark)
+					},
+				})
+			})
+		})
 	}
 }
 

@@ -25,7 +25,7 @@ func churn(stateDir, level, mark string) error {
 		return err
 	}
 	b := embedded.New(embedded.Options{StateDir: stateDir, MaxLevel: &max})
-	return sandboxtest.Churn(context.Background(), b, "churn-"+mark, exe, mark, os.Stdout)
+	return sandboxtest.Churn(context.Background(), b, "", "churn-"+mark, exe, mark, os.Stdout)
 }
 
 // TestKilledRuns kills runs at random moments and collects; with ULTRAFAST_LONG a hundred

@@ -31,6 +31,9 @@ type Killed struct {
 	Backend sandbox.Backend
 	// Leftovers is as in [Options].
 	Leftovers func(t *testing.T, mark string) []string
+	// Later says that an engine carries out what a creator asked for, and notices that it
+	// is gone, a moment after its end: one collection may then be too early.
+	Later bool
 }
 
 // atOnce is how many environments a creator has at one time.
@@ -39,8 +42,8 @@ const atOnce = 3
 // Churn makes environments whose names begin with name, runs payloads in them that have
 // mark among their arguments, and closes them, several at once, until the process is
 // killed. Before each step it writes a line to stdout. It is the body of the program that
-// [Killed.Creator] starts.
-func Churn(ctx context.Context, backend sandbox.Backend, name, exe, mark string, stdout io.Writer) error {
+// [Killed.Creator] starts. The payloads run in image, of an [Images], if one is named.
+func Churn(ctx context.Context, backend sandbox.Backend, image, name, exe, mark string, stdout io.Writer) error {
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	step := func(what string) {
@@ -52,7 +55,7 @@ func Churn(ctx context.Context, backend sandbox.Backend, name, exe, mark string,
 	for i := range atOnce {
 		group.Go(func() {
 			for errs[i] == nil {
-				errs[i] = churn(ctx, backend, name+"-"+strconv.Itoa(i), exe, mark, step)
+				errs[i] = churn(ctx, backend, image, name+"-"+strconv.Itoa(i), exe, mark, step)
 			}
 		})
 	}
@@ -61,7 +64,7 @@ func Churn(ctx context.Context, backend sandbox.Backend, name, exe, mark string,
 }
 
 // churn is the life of one environment.
-func churn(ctx context.Context, backend sandbox.Backend, name, exe, mark string, step func(string)) (err error) {
+func churn(ctx context.Context, backend sandbox.Backend, image, name, exe, mark string, step func(string)) (err error) {
 	step("create")
 	e, err := backend.Create(ctx, sandbox.EnvironmentSpec{Name: name})
 	if err != nil {
@@ -71,7 +74,7 @@ func churn(ctx context.Context, backend sandbox.Backend, name, exe, mark string,
 		step("close")
 		err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
 	}()
-	s := &suite{Options: Options{Executable: filepath.Clean(exe)}}
+	s := &suite{Options: Options{Executable: filepath.Clean(exe), Image: image, OnlyImages: image != ""}}
 	for i, args := range [][]string{{"tree", mark}, {"exit", "0"}} {
 		step("start")
 		c, err := e.Start(ctx, s.spec(e, "churn-"+strconv.Itoa(i), args...))
@@ -100,7 +103,7 @@ func KilledRuns(t *testing.T, k Killed) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	kills := map[string]int{}
-	var marks []string
+	var marks, all []string
 	collected := 0
 	for i := range k.Runs {
 		mark := "k" + strconv.Itoa(i) + "x" + markOf(t)[5:]
@@ -109,19 +112,41 @@ func KilledRuns(t *testing.T, k Killed) {
 		if random.IntN(2) == 0 && i < k.Runs-1 {
 			continue // the next collection has more to do
 		}
-		removed, err := collector.GC(deadline(t))
-		if err != nil {
-			t.Errorf("run %d: collect: %v", i, err)
+		n, left := k.collect(t, collector, marks)
+		collected += n
+		for _, l := range left {
+			t.Errorf("run %d: left after the collection: %s", i, l)
 		}
-		collected += len(removed)
-		for _, mark := range marks {
-			for _, l := range k.left(t, mark) {
-				t.Errorf("run %d: left after the collection: %s", i, l)
-			}
-		}
+		all = append(all, marks...)
 		marks = nil
 	}
+	if k.Later { // what an engine made after the last look at it
+		n, left := k.collect(t, collector, all)
+		collected += n
+		for _, l := range left {
+			t.Errorf("left at the end: %s", l)
+		}
+	}
 	t.Logf("%s: %d runs killed (%v), %d environments collected", k.Backend.Name(), k.Runs, kills, collected)
+}
+
+// collect has the back end collect, and returns how many environments it removed and what
+// is left of those with the marks.
+func (k Killed) collect(t *testing.T, collector sandbox.Collector, marks []string) (removed int, left []string) {
+	t.Helper()
+	for ctx := deadline(t); ; {
+		names, err := collector.GC(ctx)
+		if err != nil {
+			return removed, append(left, "the collection failed: "+err.Error())
+		}
+		removed, left = removed+len(names), nil
+		for _, mark := range marks {
+			left = append(left, k.left(t, mark)...)
+		}
+		if len(left) == 0 || !k.Later || ctx.Err() != nil {
+			return removed, left
+		}
+	}
 }
 
 // kill starts a creator and kills it after some of its steps, and says how.
