@@ -114,8 +114,9 @@ bench-render: build ## the Tera engine beside its peers, and 5,000 files beside 
 	@cd bench/render && $(GO) build -o ../../build/bench-render/render .
 	@build/bench-render/render -bin $(BIN)/ultrafast-generate -results bench/render/RESULTS.md
 
-bench-cleanroom: build ## the clean room beside docker, podman, bubblewrap and runc; writes bench/cleanroom/RESULTS.md
+bench-cleanroom: build ## the clean room beside docker, podman, bubblewrap, runc and testcontainers; writes bench/cleanroom/RESULTS.md
 	@images/busybox.sh
+	@$(GO) run ./images/services --output layout:build/services || echo "without images of services: sections that need them say so" >&2
 	@mkdir -p build/bench-cleanroom
 	@cd bench/cleanroom && $(GO) build $(BUILD) $(EMBED) -o ../../build/bench-cleanroom/cleanroom .
 	@build/bench-cleanroom/cleanroom -bin $(BIN) -results bench/cleanroom/RESULTS.md

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
@@ -20,7 +17,7 @@ import (
 // wholeRuns compares whole commands that each make a sandbox, run true in it and remove
 // all of it.
 func wholeRuns(ctx context.Context, b *bench) error {
-	tool := filepath.Join(b.binary, "ultrafast-cleanroom-test")
+	tool := b.binary
 	commands := []struct {
 		name string
 		argv []string
@@ -118,41 +115,4 @@ func manyCommands(ctx context.Context, b *bench) error {
 	b.printf("\n## %d commands, %d at a time\n\n| | ms, median of %d |\n|---|---|\n| without a sandbox | %.0f |\n| in a container each | %.0f |\n| added to each command | %.1f |\n\nAsked, of test files: 10 ms added to each.\n",
 		commands, workers, rounds, median(without, ms), median(with, ms), added)
 	return nil
-}
-
-// manyEnvironments makes 50 environments at once, each with a container, and removes them.
-func manyEnvironments(ctx context.Context, b *bench) error {
-	const count = 50
-	back := embedded.New(embedded.Options{StateDir: b.state})
-	begin := time.Now()
-	err := inParallel(count, count, func(i int) error {
-		env, err := back.Create(ctx, sandbox.EnvironmentSpec{Name: "bench-at-once-" + strconv.Itoa(i), MinIsolation: sandbox.Full})
-		if err != nil {
-			return err
-		}
-		_, err = runProbe(ctx, env, b.root, "/probe")
-		return errors.Join(err, env.Close(context.WithoutCancel(ctx)))
-	})
-	if err != nil {
-		return err
-	}
-	took := time.Since(begin)
-	var left []string
-	for _, pattern := range []string{b.state + "/environments/*", "/sys/fs/cgroup/*/ultrafast-bench-at-once*", "/sys/fs/cgroup/ultrafast-bench-at-once*"} {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return err
-		}
-		left = append(left, found...)
-	}
-	var own syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
-		return err
-	}
-	b.printf("\n## %d environments at once\n\nAll passed in %.0f ms; left: %d%s; peak memory of the tool: %.0f MB (asked: under 150 MB).\n",
-		count, ms(took), len(left), strings.Join(append([]string{""}, left...), " "), float64(own.Maxrss)/1024)
-	if len(left) > 0 {
-		return fmt.Errorf("left: %s", strings.Join(left, " "))
-	}
-	return os.RemoveAll(b.state)
 }
