@@ -20,6 +20,7 @@ type applier struct {
 	// recovering tells a journal found on disk from one just written: a file that
 	// changed since then belongs to a person, and is kept.
 	recovering bool
+	papers     bool            // the new manifest is staged, and lasting
 	staged     []string        // of the changes of the journal
 	whole      map[string]bool // new folders that were tried to put in place whole, and whether that worked
 	kept       []string
@@ -45,28 +46,36 @@ func recoverLocked(root *os.Root, dir string) ([]string, error) {
 	if !found {
 		return nil, fault.Wrap(sweep(root), fault.Unavailable, "", "clean up "+dir)
 	}
-	return carryOut(root, dir, j, true)
+	a := newApplier(root, j.Changes, true)
+	err = a.carryOut(dir, j)
+	return a.kept, err
 }
 
 // carryOut goes where the journal leads; if going forward fails, it turns back.
-func carryOut(root *os.Root, dir string, j journal, recovering bool) ([]string, error) {
-	a := newApplier(root, j.Changes, recovering)
+func (a *applier) carryOut(dir string, j journal) error {
 	if j.Direction == back {
-		return a.kept, fault.Wrap(a.back(j), fault.Unavailable, "make the directory writable and run again", "take back an interrupted write to "+dir)
+		return fault.Wrap(a.back(j), fault.Unavailable, "make the directory writable and run again", "take back an interrupted write to "+dir)
 	}
 	err := a.forward(j)
 	if err == nil {
-		return a.kept, nil
+		return nil
 	}
 	err = fault.Wrap(err, fault.Unavailable, "", "write to "+dir)
 	j.Direction = back
-	if turn := writePaper(root, journalFile, j); turn != nil {
-		return nil, errors.Join(err, turn)
+	if turn := writePaper(a.root, journalFile, j); turn != nil {
+		return errors.Join(err, turn)
 	}
 	if turn := a.back(j); turn != nil {
-		return nil, errors.Join(err, fmt.Errorf("take it back: %w", turn))
+		return errors.Join(err, fmt.Errorf("take it back: %w", turn))
 	}
-	return nil, err
+	return err
+}
+
+func (a *applier) placeManifest(m manifest) error {
+	if a.papers {
+		return placePaper(a.root, manifestFile)
+	}
+	return writePaper(a.root, manifestFile, m)
 }
 
 func (a *applier) forward(j journal) error {
@@ -86,7 +95,7 @@ func (a *applier) forward(j journal) error {
 			return err
 		}
 	}
-	if err := writePaper(a.root, manifestFile, j.Manifest); err != nil {
+	if err := a.placeManifest(j.Manifest); err != nil {
 		return err
 	}
 	return a.close()
@@ -325,7 +334,7 @@ func sweep(root *os.Root) error {
 	for _, name := range []string{stageDir, backupDir} {
 		errs = append(errs, root.RemoveAll(name))
 	}
-	for _, name := range []string{journalFile + ".new", manifestFile + ".new", baseStage} {
+	for _, name := range []string{journalFile + paperStage, manifestFile + paperStage, baseStage} {
 		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

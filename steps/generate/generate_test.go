@@ -180,6 +180,37 @@ func checkClaim(t *testing.T, result state.Result, in state.State, blobs state.B
 	}
 }
 
+// TestBaseIsTheArtifact checks that the archive of the artifact is the base of a later
+// merge, of a run as of a tree from the chain, and that it is the one that would be made
+// of the files.
+func TestBaseIsTheArtifact(t *testing.T) {
+	t.Parallel()
+	blobs := newMemory()
+	s := shopStep(t)
+	s.OutputDir = t.TempDir()
+	result := run(t, &s, shopState(t, blobs), blobs)
+	want := result.Entry.Artifacts[0].Digest
+	wantBase(t, s.OutputDir)
+
+	plan, err := PlanOf(t.Context(), &state.Link{Entry: result.Entry, Evidence: []state.Evidence{result.Evidence}}, blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, anew := t.TempDir(), t.TempDir()
+	if _, err := Write(t.Context(), again, plan, WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Write(t.Context(), anew, &Plan{Files: plan.Files}, WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{s.OutputDir, again, anew} {
+		base, err := os.ReadFile(filepath.Join(dir, baseFile))
+		if got := state.DigestOf(base); err != nil || got != want {
+			t.Errorf("the base is %s, %v; want that of the artifact, %s", got, err, want)
+		}
+	}
+}
+
 // TestSameBytesEverywhere runs twice: another directory, another time zone, the
 // local packages instead of the chain's, another order of the same graphs' keys.
 func TestSameBytesEverywhere(t *testing.T) {

@@ -25,7 +25,9 @@ const (
 	manifestFile = workDir + "/manifest.json"
 	lockFile     = workDir + "/lock"
 	baseFile     = workDir + "/base.tar" // what was generated last
-	baseStage    = baseFile + ".new"
+	baseStage    = baseFile + paperStage
+
+	paperStage = ".new" // the end of the name under which a paper is staged
 )
 
 const (
@@ -219,11 +221,28 @@ func writePaper(root *os.Root, name string, v any) error {
 	if err != nil {
 		return err
 	}
-	temporary := name + ".new"
-	if err := writeSynced(root, temporary, append(b, '\n'), 0o644); err != nil {
+	if err := writeSynced(root, name+paperStage, append(b, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if err := root.Rename(temporary, name); err != nil {
+	return placePaper(root, name)
+}
+
+// stagePaper writes what [placePaper] puts in place, and leaves it to the caller to make
+// it last before that.
+func stagePaper(root *os.Root, name string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := writeWhole(root, name+paperStage, append(b, '\n'), 0o644, false); err != nil {
+		return fmt.Errorf("stage %s: %w", name, err)
+	}
+	return nil
+}
+
+// placePaper replaces the file by the one that is staged and lasting.
+func placePaper(root *os.Root, name string) error {
+	if err := root.Rename(name+paperStage, name); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return syncDir(root, workDir)

@@ -184,18 +184,17 @@ func (s *survey) readBase() (*tree, error) {
 }
 
 // packBase makes the archive of what is generated now, as the base of a later merge.
+// It is that of the artifact, unless a slot has given a file another text.
 func (s *survey) packBase(ctx context.Context) error {
-	t := newTree()
-	for _, f := range s.generated {
-		t.add(f.Path, f.Content, 0o644)
+	if s.plan.packed.archive != nil && !s.thawed {
+		s.archive, s.next.Base = s.plan.packed.archive, s.plan.packed.digest
+		return nil
 	}
-	t.index()
-	var buf bytes.Buffer
-	if err := state.Pack(ctx, &bounded{&buf, maxArchive}, t, nil); err != nil {
+	archive, err := packFiles(ctx, s.generated)
+	if err != nil {
 		return err
 	}
-	s.archive = buf.Bytes()
-	s.next.Base = state.DigestOf(s.archive)
+	s.archive, s.next.Base = archive, state.DigestOf(archive)
 	return nil
 }
 

@@ -65,6 +65,13 @@ type Plan struct {
 	Hooks []Hook
 
 	outputs []output // of every template, kept if there are Hooks
+	packed  packed   // of Files, once they are an artifact; they do not change after that
+}
+
+// packed is a tree as an archive; the zero value is none.
+type packed struct {
+	archive []byte
+	digest  state.Digest
 }
 
 // modeOf makes scripts executable: nothing else in a template says so.

@@ -142,13 +142,9 @@ func (s *Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (stat
 			return state.Result{}, fault.Wrap(err, fault.KindOf(err), "", "nothing was written")
 		}
 	}
-	artifact, err := plan.pack(ctx, blobs)
+	artifact, report, err := plan.keep(ctx, blobs)
 	if err != nil {
-		return state.Result{}, fmt.Errorf("keep the generated tree: %w", err)
-	}
-	report, err := plan.report(ctx, blobs)
-	if err != nil {
-		return state.Result{}, fmt.Errorf("keep the report of the generated files: %w", err)
+		return state.Result{}, err
 	}
 	artifacts, err := plan.editsArtifact(ctx, blobs, artifact)
 	if err != nil {
@@ -277,6 +273,24 @@ func readEdits(ctx context.Context, entry *state.Entry, blobs state.Blobs) ([]Ed
 	return edits, nil
 }
 
+// keep makes the tree and the report of its files artifacts, side by side: each of them
+// waits for a disk.
+func (p *Plan) keep(ctx context.Context, blobs state.Blobs) (tree, report state.Artifact, err error) {
+	err = inParallel(ctx, 2, 2, func(ctx context.Context, i int) (err error) {
+		if i == 0 {
+			if tree, err = p.pack(ctx, blobs); err != nil {
+				return fmt.Errorf("keep the generated tree: %w", err)
+			}
+			return nil
+		}
+		if report, err = p.report(ctx, blobs); err != nil {
+			return fmt.Errorf("keep the report of the generated files: %w", err)
+		}
+		return nil
+	})
+	return tree, report, err
+}
+
 func (p *Plan) report(ctx context.Context, blobs state.Blobs) (state.Artifact, error) {
 	rows := make([]fileReport, 0, len(p.Files))
 	for _, f := range p.Files {
@@ -311,7 +325,7 @@ func PlanOf(ctx context.Context, link *state.Link, blobs state.Blobs) (*Plan, er
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{Templates: link.Entry.Generate.Templates, Seed: link.Entry.Generate.Seed}
+	plan := &Plan{Templates: link.Entry.Generate.Templates, Seed: link.Entry.Generate.Seed, packed: packed{archive, artifact.Digest}}
 	t, err := unpack(archive)
 	if err != nil {
 		return nil, fmt.Errorf("tree of the generate entry %s: %w", link.Digest.Short(), err)

@@ -55,6 +55,7 @@ type survey struct {
 	spelling   map[string]string            // of removed files, by folded path
 	unresolved []string                     // with marks of a merge in them
 	generated  []*File                      // what the plan makes, with the text of slots in it
+	thawed     bool                         // the text of a slot is in one of them
 	base       *tree                        // of merges; nil until it is read
 	archive    []byte                       // of generated
 	plain      map[string]bool              // folders known to be real
@@ -89,6 +90,7 @@ func newSurvey(ctx context.Context, root *os.Root, dir string, plan *Plan, opts 
 			return nil, err
 		}
 		s.generated = append(s.generated, f)
+		s.thawed = s.thawed || f != &plan.Files[i]
 		if err := s.file(f); err != nil {
 			return nil, err
 		}

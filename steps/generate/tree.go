@@ -176,22 +176,38 @@ func TreeOf(ctx context.Context, link *state.Link, blobs state.Blobs) (fs.FS, er
 	return t, nil
 }
 
-// pack writes the plan as the artifact that later phases read.
-func (p *Plan) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, err error) {
-	t := newTree()
-	for _, f := range p.Files {
-		t.add(f.Path, f.Content, f.Mode)
+// pack writes the plan as the artifact that later phases read. The archive is kept:
+// where the tree is written, it is the base of a later merge.
+func (p *Plan) pack(ctx context.Context, blobs state.Blobs) (state.Artifact, error) {
+	files := make([]*File, len(p.Files))
+	for i := range p.Files {
+		files[i] = &p.Files[i]
 	}
-	t.index()
-	w, err := blobs.Create(ctx, state.MediaTypeTree)
+	archive, err := packFiles(ctx, files)
 	if err != nil {
 		return state.Artifact{}, err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	if err := state.Pack(ctx, &bounded{w, maxArchive}, t, nil); err != nil {
-		return state.Artifact{}, err
+	artifact, err := state.WriteBlob(ctx, blobs, state.ArtifactTree, state.MediaTypeTree, archive)
+	if err == nil {
+		p.packed = packed{archive, artifact.Digest}
 	}
-	return w.Commit(state.ArtifactTree)
+	return artifact, err
+}
+
+// packFiles returns the archive of files.
+func packFiles(ctx context.Context, files []*File) ([]byte, error) {
+	t := newTree()
+	size := tarEnd // and what folders and long names take
+	for _, f := range files {
+		t.add(f.Path, f.Content, f.Mode)
+		size += tarBlock + (len(f.Content)+tarBlock-1)/tarBlock*tarBlock
+	}
+	t.index()
+	buf := bytes.NewBuffer(make([]byte, 0, size+len(t.folders)*tarBlock))
+	if err := state.Pack(ctx, &bounded{buf, maxArchive}, t, nil); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
 }
 
 // bounded takes at most left bytes. What it is given more was not foreseen by

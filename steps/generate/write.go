@@ -321,15 +321,22 @@ func (s *survey) commit(ctx context.Context) (err error) {
 	if len(s.changes) == 0 && s.next.Base == s.last.Base {
 		return s.commitManifest()
 	}
-	if err := s.stage(ctx); err != nil {
+	j := journal{Schema: paperSchema, Direction: forward, Changes: s.changes, Manifest: s.next}
+	papers, err := s.stage(ctx, j)
+	if err != nil {
 		return errors.Join(outside(ctx, err, "", "write to "+s.dir), sweep(s.root))
 	}
-	j := journal{Schema: paperSchema, Direction: forward, Changes: s.changes, Manifest: s.next}
-	if err := writePaper(s.root, journalFile, j); err != nil {
+	if papers {
+		err = placePaper(s.root, journalFile)
+	} else {
+		err = writePaper(s.root, journalFile, j)
+	}
+	if err != nil {
 		return errors.Join(unwritable(s.dir, err), sweep(s.root))
 	}
-	_, err = carryOut(s.root, s.dir, j, false)
-	return err
+	a := newApplier(s.root, j.Changes, false)
+	a.papers = papers
+	return a.carryOut(s.dir, j)
 }
 
 // commitManifest records the manifest of a write that changed no file, if it differs.
@@ -347,46 +354,58 @@ func equalManifests(a, b manifest) bool {
 	return a.Base == b.Base && maps.Equal(a.Files, b.Files) && maps.EqualFunc(a.Edits, b.Edits, slices.Equal)
 }
 
-// stage writes and syncs the new contents, and backs up the old ones.
-func (s *survey) stage(ctx context.Context) (err error) {
+// stage writes and syncs the new contents, and backs up the old ones. It reports whether
+// it did the same for the journal and the manifest, so that they are only to be placed.
+func (s *survey) stage(ctx context.Context, j journal) (papers bool, err error) {
 	for _, name := range []string{stageDir, backupDir} {
 		if err := s.root.Mkdir(name, 0o755); err != nil {
-			return err
+			return false, err
 		}
 	}
 	// Many files are made to last together, few one by one: the file system may have
 	// much of others to write.
 	together := len(s.changes) >= manyChanges
-	if s.next.Base != s.last.Base {
-		if err := writeWhole(s.root, baseStage, s.archive, 0o644, !together); err != nil {
-			return fmt.Errorf("stage %s: %w", baseFile, err)
-		}
-	}
 	lots, folders := s.lots()
 	s.meter = newMeter(s.advance, len(s.changes))
 	for _, folder := range folders {
 		if err := s.root.Mkdir(folder, 0o755); err != nil {
-			return err
+			return false, err
 		}
 	}
-	err = inParallel(ctx, maxWorkers, len(lots), func(ctx context.Context, i int) error { return s.stageLot(ctx, lots[i], !together) })
-	if err != nil {
-		return err
+	var tasks []func(context.Context) error // the papers and the base beside the lots, and first: they take longest
+	if together {
+		tasks = append(tasks,
+			func(context.Context) error { return stagePaper(s.root, journalFile, j) },
+			func(context.Context) error { return stagePaper(s.root, manifestFile, j.Manifest) })
+	}
+	if s.next.Base != s.last.Base {
+		tasks = append(tasks, func(context.Context) error {
+			if err := writeWhole(s.root, baseStage, s.archive, 0o644, !together); err != nil {
+				return fmt.Errorf("stage %s: %w", baseFile, err)
+			}
+			return nil
+		})
+	}
+	for _, l := range lots {
+		tasks = append(tasks, func(ctx context.Context) error { return s.stageLot(ctx, l, !together) })
+	}
+	if err := inParallel(ctx, maxWorkers, len(tasks), func(ctx context.Context, i int) error { return tasks[i](ctx) }); err != nil {
+		return false, err
 	}
 	if together {
 		if done, err := s.flush(); done || err != nil {
-			return err
+			return done, err
 		}
 		if err := s.syncLots(ctx, lots); err != nil {
-			return err
+			return false, err
 		}
 	}
 	for _, folder := range slices.Backward(folders) {
 		if err := syncDir(s.root, folder); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return errors.Join(syncDir(s.root, stageDir), syncDir(s.root, backupDir))
+	return false, errors.Join(syncDir(s.root, stageDir), syncDir(s.root, backupDir))
 }
 
 const (

@@ -288,10 +288,10 @@ func interrupt(t *testing.T, dir string, files map[string]string, done, undone i
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.stage(t.Context()); err != nil {
+	j := journal{Schema: paperSchema, Direction: forward, Changes: s.changes, Manifest: s.next}
+	if _, err := s.stage(t.Context(), j); err != nil {
 		t.Fatal(err)
 	}
-	j := journal{Schema: paperSchema, Direction: forward, Changes: s.changes, Manifest: s.next}
 	a := newApplier(root, s.changes, false)
 	for i, c := range s.changes[:done] {
 		if err := a.do(i, c); err != nil {
@@ -346,7 +346,7 @@ func TestNewFolderIsPlacedWhole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.stage(t.Context()); err != nil {
+		if _, err := s.stage(t.Context(), journal{}); err != nil {
 			t.Fatal(err)
 		}
 		want := maps.Clone(files)
