@@ -67,7 +67,18 @@ func (b *Backend) choose(ctx context.Context, level sandbox.Level) (best sandbox
 
 // Create makes an environment with the first back end that reaches the level that is
 // asked for.
+//
+// The first one is not probed before: it says itself what it cannot do, and where it can,
+// as nearly everywhere, a probe takes as long as the environment.
 func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	var first error
+	if len(b.backends) > 0 {
+		var e sandbox.Environment
+		e, first = b.backends[0].Create(ctx, spec)
+		if first == nil || fault.KindOf(first) != fault.Unavailable || ctx.Err() != nil {
+			return e, first
+		}
+	}
 	one, c, err := b.choose(ctx, spec.MinIsolation)
 	if err != nil {
 		return nil, err
@@ -76,6 +87,9 @@ func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (san
 		return nil, fault.New(fault.Unavailable,
 			"install Docker (apt-get install docker.io) or Podman (apt-get install podman) and start it, or accept less by --min-isolation "+c.Level.String(),
 			"isolation level %s cannot be reached: %s", spec.MinIsolation, strings.Join(c.Refused, "; "))
+	}
+	if one == b.backends[0] {
+		return nil, first // it can do what is asked for, and failed
 	}
 	return one.Create(ctx, spec)
 }

@@ -16,13 +16,16 @@ type fake struct {
 	name   string
 	level  sandbox.Level
 	silent bool
+	fails  error // of every creation
 	made   []string
 	gone   int
+	probed int
 }
 
 func (f *fake) Name() string { return f.name }
 
 func (f *fake) Probe(context.Context) (sandbox.Capabilities, error) {
+	f.probed++
 	if f.silent {
 		return sandbox.Capabilities{}, fault.New(fault.Unavailable, "", "nobody listens")
 	}
@@ -34,6 +37,12 @@ func (f *fake) Probe(context.Context) (sandbox.Capabilities, error) {
 }
 
 func (f *fake) Create(_ context.Context, s sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	switch {
+	case f.silent || f.level < s.MinIsolation:
+		return nil, fault.New(fault.Unavailable, "", "%s cannot", f.name)
+	case f.fails != nil:
+		return nil, f.fails
+	}
 	f.made = append(f.made, s.Name)
 	return nil, nil
 }
@@ -97,6 +106,24 @@ func TestChoice(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFirst has a first back end that can: neither it nor another is probed, and what it
+// says of a failure is said.
+func TestFirst(t *testing.T) {
+	t.Parallel()
+	for _, fails := range []error{
+		nil, fault.New(fault.Finding, "", "the name is taken"), fault.New(fault.Unavailable, "", "no space left"),
+	} {
+		first, second := &fake{name: "a", level: sandbox.Full, fails: fails}, &fake{name: "b", level: sandbox.Full}
+		_, err := auto.New(first, second).Create(t.Context(), sandbox.EnvironmentSpec{Name: "x", MinIsolation: sandbox.Full})
+		if !errors.Is(err, fails) || len(second.made) > 0 || second.probed > 0 {
+			t.Errorf("%v instead of %v; the second was probed %d times and made %q", err, fails, second.probed, second.made)
+		}
+		if fault.KindOf(fails) != fault.Unavailable && first.probed > 0 {
+			t.Errorf("the first was probed %d times", first.probed)
+		}
 	}
 }
 
