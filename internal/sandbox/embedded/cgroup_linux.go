@@ -40,6 +40,7 @@ type group struct {
 type groupPart struct {
 	hierarchy
 	path string
+	made bool // by this environment: nothing else is removed
 }
 
 // paths returns the directories, for the journal.
@@ -55,7 +56,7 @@ func (g *group) paths() []string {
 func planGroup(in []hierarchy, name string) *group {
 	g := &group{}
 	for _, h := range in {
-		g.parts = append(g.parts, groupPart{h, filepath.Join(h.Dir, name)})
+		g.parts = append(g.parts, groupPart{hierarchy: h, path: filepath.Join(h.Dir, name)})
 	}
 	return g
 }
@@ -64,25 +65,26 @@ func planGroup(in []hierarchy, name string) *group {
 func (g *group) child(name string) *group {
 	c := &group{}
 	for _, p := range g.parts {
-		c.parts = append(c.parts, groupPart{p.hierarchy, filepath.Join(p.path, name)})
+		c.parts = append(c.parts, groupPart{hierarchy: p.hierarchy, path: filepath.Join(p.path, name)})
 	}
 	return c
 }
 
 // create makes the group and sets limits. On an error nothing is left.
 func (g *group) create(l sandbox.Limits, inner bool) error {
-	for _, p := range g.parts {
-		if err := p.create(l, inner); err != nil {
+	for i := range g.parts {
+		if err := g.parts[i].create(l, inner); err != nil {
 			return errors.Join(err, g.remove(context.Background()))
 		}
 	}
 	return nil
 }
 
-func (p groupPart) create(l sandbox.Limits, inner bool) error {
+func (p *groupPart) create(l sandbox.Limits, inner bool) error {
 	if err := os.Mkdir(p.path, 0o755); err != nil {
 		return fmt.Errorf("make a control group: %w", err)
 	}
+	p.made = true
 	if err := p.limit(l); err != nil {
 		return err
 	}
@@ -276,8 +278,16 @@ func number(s string) int64 {
 	return n
 }
 
-// remove removes the group and those below it.
-func (g *group) remove(ctx context.Context) error { return removeGroups(ctx, g.paths()) }
+// remove removes the group, as far as it was made, and those below it.
+func (g *group) remove(ctx context.Context) error {
+	var made []string
+	for _, p := range g.parts {
+		if p.made {
+			made = append(made, p.path)
+		}
+	}
+	return removeGroups(ctx, made)
+}
 
 // removeTime bounds how long the kernel may take to let go of ended processes.
 const removeTime = 20 * time.Second

@@ -31,6 +31,7 @@ type container struct {
 	limits      sandbox.Limits
 	image       sandbox.Image
 
+	init    process  // below level full
 	control *channel // to the supervisor: its end kills the container
 	link    *channel // to the init
 	output  *output
@@ -63,7 +64,7 @@ func (e *environment) Start(ctx context.Context, spec sandbox.ContainerSpec) (sa
 	}
 	c, err := e.start(ctx, spec, image, false)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "", "start container "+spec.Name)
+		return nil, e.backend.forget(e.found, fault.Wrap(err, fault.Unavailable, "", "start container "+spec.Name))
 	}
 	return c, nil
 }
@@ -374,6 +375,10 @@ func (c *container) launch(ctx context.Context, files []*os.File, r startRequest
 	if a.Failure != nil {
 		return a.Failure
 	}
+	if !c.environment.full() {
+		// Below level full it is the same number here. One that ended has none.
+		c.init, _ = processOf(a.PID)
+	}
 	var m linkMessage
 	if _, err := c.link.receive(&m); err != nil {
 		// Its time may be over already: that is an end as any other.
@@ -490,6 +495,29 @@ func (c *container) Kill(ctx context.Context) error {
 	c.kill()
 	_, err := c.Wait(ctx)
 	return err
+}
+
+// orphanTime bounds how long an init whose supervisor is gone may take to end its tree.
+const orphanTime = 5 * time.Second
+
+// awaitEnd waits for the end of a container whose supervisor is gone. Its init ends the
+// tree then; one that does not, because it was stopped, is killed with all below it.
+func (c *container) awaitEnd(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, orphanTime)
+	defer cancel()
+	select {
+	case <-c.ended:
+		return
+	case <-ctx.Done():
+	}
+	c.environment.backend.log.WarnContext(ctx, "a container did not end by itself", "container", c.name)
+	if err := c.init.killTree(); err != nil {
+		c.environment.backend.log.WarnContext(ctx, "a container cannot be killed", "container", c.name, "error", err)
+	}
+	// Whoever still holds the other ends has nothing more to say.
+	c.link.interrupt()
+	c.control.interrupt()
+	<-c.ended
 }
 
 func (c *container) kill() { _ = c.control.send(request{Op: opKill}) }

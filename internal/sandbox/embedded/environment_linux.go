@@ -3,6 +3,7 @@ package embedded
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -67,7 +69,9 @@ func (b *Backend) create(ctx context.Context, spec sandbox.EnvironmentSpec, foun
 		gone: make(chan struct{}), containers: map[string]*container{}, listeners: map[*listener]struct{}{},
 	}
 	creator, err := processOf(os.Getpid())
-	e.group = planGroup(found.parents, fmt.Sprintf("%s%s-%d-%d", groupPrefix, spec.Name, creator.PID, creator.Start))
+	// Another environment may have this name, of another state directory or seen from
+	// another process namespace; what is random is told by the journal.
+	e.group = planGroup(found.parents, groupPrefix+spec.Name+"-"+strings.ToLower(rand.Text()))
 	r := record{
 		Schema: recordSchema, Name: spec.Name, Level: found.variant.Level, Created: time.Now().UTC().Truncate(time.Second),
 		Creator: creator, Groups: e.group.paths(),
@@ -136,6 +140,7 @@ func (e *environment) launch(ctx context.Context) error {
 	if err := e.spawn(cmd); err != nil {
 		return fail("start a process in new namespaces", err)
 	}
+	theirs.Close() // or the end of a supervisor that fails is never seen
 	defer context.AfterFunc(ctx, boot.interrupt)()
 	if err := boot.send(supervisorConfig{Variant: e.found.variant, Alone: e.alone()}); err != nil {
 		return err
@@ -244,7 +249,7 @@ func (e *environment) close(ctx context.Context) error {
 		l.Close()
 	}
 	for _, c := range running {
-		<-c.ended
+		c.awaitEnd(ctx)
 	}
 	e.users.close()
 	err := e.group.remove(ctx)

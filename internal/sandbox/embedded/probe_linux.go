@@ -27,6 +27,7 @@ type findings struct {
 	noGroups string
 	refused  []string
 	notes    map[string]string
+	recalled bool // and not found by this process
 }
 
 // Probe starts a throw-away container and takes down what the kernel refused.
@@ -67,14 +68,26 @@ func (b *Backend) settle(ctx context.Context, f *findings) {
 
 // createFirst makes the environment and the findings in one: where the best way to
 // isolate works, as nearly everywhere, the first environment is where it is tried. It
-// returns neither if that way does not work, or if the findings are there already.
+// returns neither if that way does not work, or if the findings are there already. Where
+// an earlier process did the same it is not tried again before it is used.
 func (b *Backend) createFirst(ctx context.Context, spec sandbox.EnvironmentSpec) (*environment, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.found != nil || b.maxLevel() < sandbox.Full {
 		return nil, nil
 	}
-	usable, why := usableGroups()
+	if f := b.recall(); f != nil {
+		e, err := b.create(ctx, spec, f)
+		if err == nil {
+			b.settle(ctx, f)
+			return e, nil
+		}
+		if fault.KindOf(err) == fault.Finding || ctx.Err() != nil {
+			return nil, err
+		}
+		b.log.DebugContext(ctx, "what is known of this machine no longer holds", "error", b.forget(f, err))
+	}
+	all, usable, why := usableGroups()
 	f := &findings{notes: notes(), parents: usable, noGroups: why}
 	f.variant = b.fullVariants(f)[0]
 	e, err := b.create(ctx, spec, f)
@@ -84,6 +97,7 @@ func (b *Backend) createFirst(ctx context.Context, spec sandbox.EnvironmentSpec)
 	if err == nil {
 		if err = e.rehearse(ctx); err == nil {
 			b.settle(ctx, f)
+			b.remember(ctx, f, all)
 			return e, nil
 		}
 		err = errors.Join(err, e.Close(ctx))
@@ -97,7 +111,7 @@ func (b *Backend) tryLevels(ctx context.Context, f *findings) error {
 	if b.maxLevel() < sandbox.Full {
 		f.refused = append(f.refused, "full: not tried: this run allows at most level "+b.maxLevel().String())
 	} else {
-		usable, why := usableGroups()
+		_, usable, why := usableGroups()
 		var reasons []string
 		for _, v := range b.fullVariants(f) {
 			err := b.rehearse(ctx, v, usable)
@@ -185,12 +199,12 @@ func (b *Backend) rehearse(ctx context.Context, v variant, groups []hierarchy) e
 	return errors.Join(err, e.Close(ctx))
 }
 
-// usableGroups returns the hierarchies in which a group with limits can be made,
+// usableGroups returns all hierarchies, those in which a group with limits can be made,
 // and what was in the way of the others.
-func usableGroups() (usable []hierarchy, why string) {
+func usableGroups() (all, usable []hierarchy, why string) {
 	all, why, err := parents()
 	if err != nil {
-		return nil, err.Error()
+		return nil, nil, err.Error()
 	}
 	name := fmt.Sprintf("%sprobe-%d-%d", groupPrefix, os.Getpid(), time.Now().UnixNano())
 	for _, h := range all {
@@ -205,7 +219,7 @@ func usableGroups() (usable []hierarchy, why string) {
 		}
 		usable = append(usable, h)
 	}
-	return usable, why
+	return all, usable, why
 }
 
 func describeGroups(f *findings) string {

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -32,6 +33,29 @@ func descendants(root int) (pids []int) {
 		pids = append(pids, m.pid)
 	}
 	return pids
+}
+
+// killTree kills an init below level full with all below it, which are stopped first
+// until no new one appears: what is stopped starts no others.
+func (p process) killTree() error {
+	if p.PID <= 1 || !p.lives() {
+		return nil
+	}
+	_ = unix.Kill(p.PID, unix.SIGSTOP)
+	stopped := map[int]bool{}
+	for found := true; found; {
+		found = false
+		for _, pid := range descendants(p.PID) {
+			if !stopped[pid] {
+				_ = unix.Kill(pid, unix.SIGSTOP)
+				stopped[pid], found = true, true
+			}
+		}
+	}
+	for pid := range stopped {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	return p.kill(context.Background(), 0)
 }
 
 // member is a process of a family.

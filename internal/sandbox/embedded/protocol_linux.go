@@ -65,6 +65,8 @@ const streams = 5
 type reply struct {
 	Failure *failure `json:",omitempty"`
 	Port    int      `json:",omitempty"`
+	// PID is of a started init, as the supervisor sees it.
+	PID int `json:",omitempty"`
 	// Reaped is the second reply to a start: the whole tree is gone.
 	Reaped *reaped `json:",omitempty"`
 }

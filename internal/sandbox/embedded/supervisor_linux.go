@@ -264,7 +264,7 @@ func (s *supervisor) start(c *channel, r *startRequest, files []*os.File) {
 	}
 	defer s.ended.Done()
 	closeAll(files)
-	_ = c.send(reply{})
+	_ = c.send(reply{PID: p.cmd.Process.Pid})
 	wall := time.AfterFunc(r.Wall, p.timeout)
 	go func() {
 		var kill request
@@ -323,10 +323,11 @@ func (s *supervisor) command(r *startRequest, files []*os.File) *exec.Cmd {
 		ExtraFiles:  append([]*os.File{files[0], files[1]}, files[streams:]...),
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
+	a := cmd.SysProcAttr
 	if s.variant.Level != sandbox.Full {
+		a.Pdeathsig = syscall.SIGTERM // the supervisor was killed: end the tree
 		return cmd
 	}
-	a := cmd.SysProcAttr
 	a.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 	if s.alone {
 		a.Cloneflags |= unix.CLONE_NEWNET
