@@ -24,7 +24,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/toolchain"
 )
 
-// serviceRounds are the turns of postgres and redis, which take seconds.
+// serviceRounds are the most turns of postgres and redis, which take seconds.
 const serviceRounds = 5
 
 // serviceTests are how many tests use the services at once.
@@ -75,10 +75,10 @@ func withServices(ctx context.Context, b *bench) error {
 			peers = append(peers, &run{name: p.name, do: func() error { return withContainers(ctx, project, names, p.template == "") }})
 		}
 	}
-	if e := turns(ctx, serviceRounds, peers); e != nil {
+	if e := turns(ctx, min(b.rounds, serviceRounds), peers); e != nil {
 		return e
 	}
-	b.printf("\n## Postgres, redis and %d tests at once, and all removed\n\n| | s, median of %d | least | times as long as ours |\n|---|---|---|---|\n", serviceTests, serviceRounds)
+	b.printf("\n## Postgres, redis and %d tests at once, and all removed\n\n| | s, median of %d | least | times as long as ours |\n|---|---|---|---|\n", serviceTests, min(b.rounds, serviceRounds))
 	for _, p := range peers {
 		b.printf("| %s | %.2f | %.2f | %.1f |\n", p.name, median(p.took, time.Duration.Seconds), least(p.took, time.Duration.Seconds), p.over(peers[0]))
 	}
@@ -292,10 +292,10 @@ func manyFiles(ctx context.Context, b *bench) error {
 		})
 	}}
 	ours := &run{name: "cleanroom-test test run (ours)", do: func() error { return b.testRun(ctx, project, workers) }}
-	if err := turns(ctx, rounds, []*run{bare, ours}); err != nil {
+	if err := turns(ctx, min(b.rounds, rounds), []*run{bare, ours}); err != nil {
 		return err
 	}
-	b.printf("\n## %d test files, %d at a time\n\n| | ms, median of %d | least |\n|---|---|---|\n", count, workers, rounds)
+	b.printf("\n## %d test files, %d at a time\n\n| | ms, median of %d | least |\n|---|---|---|\n", count, workers, min(b.rounds, rounds))
 	for _, r := range []*run{bare, ours} {
 		b.printf("| %s | %.0f | %.0f |\n", r.name, median(r.took, ms), least(r.took, ms))
 	}
