@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -101,7 +102,7 @@ func (p *Project) checkSidecars(add func(error)) {
 			s.Kind = s.Name
 		}
 		switch {
-		case !sidecarName.MatchString(s.Name):
+		case !sidecarName().MatchString(s.Name):
 			add(p.fail(at+".name", "use lower-case letters, digits and hyphens", "%q is not a host name", s.Name))
 		case seen[s.Name]:
 			add(p.fail(at+".name", "give each a name of its own", "two services are called %q", s.Name))
@@ -138,7 +139,7 @@ func (p *Project) checkSidecars(add func(error)) {
 
 var (
 	sidecarKinds = []string{"postgres", "redis", "other"}
-	sidecarName  = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	sidecarName  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`) })
 )
 
 // lowerDefaults keeps a default from breaking a policy that is stricter than it.

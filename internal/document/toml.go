@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -264,17 +265,21 @@ func (r *tomlReader) value(near Place, n *unstable.Node, depth int) (*Node, erro
 
 // Numbers of the TOML 1.0 grammar; the parser delimits them leniently.
 var (
-	decimalInt  = regexp.MustCompile(`^[+-]?(0|[1-9](_?[0-9])*)$`)
-	prefixedInt = regexp.MustCompile(`^0(x[0-9A-Fa-f](_?[0-9A-Fa-f])*|o[0-7](_?[0-7])*|b[01](_?[01])*)$`)
-	decimal     = regexp.MustCompile(`^[+-]?(0|[1-9](_?[0-9])*)(\.[0-9](_?[0-9])*)?([eE][+-]?[0-9](_?[0-9])*)?$`)
+	decimalInt  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[+-]?(0|[1-9](_?[0-9])*)$`) })
+	prefixedInt = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^0(x[0-9A-Fa-f](_?[0-9A-Fa-f])*|o[0-7](_?[0-7])*|b[01](_?[01])*)$`)
+	})
+	decimal = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[+-]?(0|[1-9](_?[0-9])*)(\.[0-9](_?[0-9])*)?([eE][+-]?[0-9](_?[0-9])*)?$`)
+	})
 )
 
 func number(at Place, text string) (*Node, error) {
 	plain := strings.ReplaceAll(text, "_", "")
 	switch {
-	case decimalInt.MatchString(text), prefixedInt.MatchString(text):
+	case decimalInt().MatchString(text), prefixedInt().MatchString(text):
 		base := 0
-		if decimalInt.MatchString(text) {
+		if decimalInt().MatchString(text) {
 			base = 10
 		}
 		value, err := strconv.ParseInt(plain, base, 64)
@@ -282,7 +287,7 @@ func number(at Place, text string) (*Node, error) {
 			return nil, failure(at, "quote it if it is text", "toml: integer %s does not fit 64 bits", clip(text))
 		}
 		return &Node{Kind: Int, Int: value, Text: text, Place: at}, nil
-	case decimal.MatchString(text):
+	case decimal().MatchString(text):
 		value, err := strconv.ParseFloat(plain, 64)
 		if err != nil || math.IsInf(value, 0) {
 			return nil, failure(at, "", "toml: number %s is too large", clip(text))

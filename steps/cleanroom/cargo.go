@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ultrafast-ci/ultrafast/internal/document"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -180,7 +181,7 @@ func (cargo) program(tree *os.Root, pack Package, _ Toolchain) (program, error) 
 	if p.name == "" {
 		p.name = own
 	}
-	if !programName.MatchString(p.name) {
+	if !programName().MatchString(p.name) {
 		p.name = treeName
 	}
 	return p, nil
@@ -239,8 +240,10 @@ type libtest struct {
 }
 
 var (
-	libtestLine  = regexp.MustCompile(`^test (.+?)(?: - should panic)? \.\.\. (ok|FAILED|ignored)(?:, (.*))?$`)
-	libtestStart = regexp.MustCompile(`^---- (.+) stdout ----$`)
+	libtestLine = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^test (.+?)(?: - should panic)? \.\.\. (ok|FAILED|ignored)(?:, (.*))?$`)
+	})
+	libtestStart = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^---- (.+) stdout ----$`) })
 )
 
 // Write takes a part of the stream.
@@ -263,11 +266,11 @@ func (l *libtest) line(line []byte, tooLong bool) {
 	}
 	text := strings.ReplaceAll(string(line), l.within, "")
 	l.say(text + "\n")
-	if m := libtestStart.FindStringSubmatch(text); m != nil && l.failed[m[1]] != nil {
+	if m := libtestStart().FindStringSubmatch(text); m != nil && l.failed[m[1]] != nil {
 		l.of = m[1]
 		return
 	}
-	m := libtestLine.FindStringSubmatch(text)
+	m := libtestLine().FindStringSubmatch(text)
 	switch {
 	case m == nil:
 		if strings.HasPrefix(text, "failures:") || strings.HasPrefix(text, "test result: ") {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
@@ -236,7 +237,9 @@ func limitFinding(command string, s sandbox.ExitStatus) (finding.Finding, bool) 
 
 // mention finds a place in output: "file.go:12:3" of the compiler, "file_test.go:12"
 // of a test, "module/dir/file.go:12" of a stack trace, and as Python has it.
-var mention = regexp.MustCompile(`([\w./@+-]*[\w-]\.(?:go|rs|[cm]?[jt]s|py|bats|sh))(?::|", line )(\d{1,7})\b(?::(\d{1,6})\b)?`)
+var mention = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`([\w./@+-]*[\w-]\.(?:go|rs|[cm]?[jt]s|py|bats|sh))(?::|", line )(\d{1,7})\b(?::(\d{1,6})\b)?`)
+})
 
 // maxMentions bounds the places that are looked at in one output.
 const maxMentions = 200
@@ -245,7 +248,7 @@ const maxMentions = 200
 // directory dir that is a file of the tree. What is printed may name anything: a
 // place that is not in the tree is no place.
 func (t *trial) place(s *suite, dir, text string) finding.Place {
-	for _, m := range mention.FindAllStringSubmatch(text, maxMentions) {
+	for _, m := range mention().FindAllStringSubmatch(text, maxMentions) {
 		name := strings.TrimPrefix(strings.TrimPrefix(m[1], "./"), s.results.module+"/")
 		for _, candidate := range []string{path.Join(dir, name), name} {
 			if !t.isFile(candidate) {

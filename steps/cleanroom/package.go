@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
@@ -71,17 +72,17 @@ const (
 const InputBase = "base"
 
 var (
-	programName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-	userNumbers = regexp.MustCompile(`^[0-9]{1,10}(:[0-9]{1,10})?$`)
+	programName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`) })
+	userNumbers = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]{1,10}(:[0-9]{1,10})?$`) })
 )
 
 func (p Package) check() error {
 	switch {
-	case p.Name != "" && !programName.MatchString(p.Name):
+	case p.Name != "" && !programName().MatchString(p.Name):
 		return fault.New(fault.Usage, "use lower-case letters, digits, dots, hyphens and underscores", "name of the image %q", p.Name)
 	case p.Port < 0 || p.Port > 65535:
 		return fault.New(fault.Usage, "ports are 1 to 65535", "port of the image %d", p.Port)
-	case p.User != "" && !userNumbers.MatchString(p.User):
+	case p.User != "" && !userNumbers().MatchString(p.User):
 		return fault.New(fault.Usage, `write it in numbers, for example "`+DefaultUser+`"`, "user of the image %q", p.User)
 	case p.Main != "" && !fs.ValidPath(strings.TrimPrefix(p.Main, "./")):
 		return fault.New(fault.Usage, "name a directory below the root of the tree", "main package %q", p.Main)
@@ -185,7 +186,7 @@ func (p Package) user(base state.BaseImage) string {
 	switch {
 	case p.User != "":
 		return p.User
-	case userNumbers.MatchString(base.Config.User) && strings.Trim(id, "0") != "":
+	case userNumbers().MatchString(base.Config.User) && strings.Trim(id, "0") != "":
 		return base.Config.User
 	}
 	return DefaultUser

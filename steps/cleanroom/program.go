@@ -47,7 +47,7 @@ func findProgram(tree *os.Root, pack Package, tool Toolchain) (program, error) {
 	p.name = pack.Name
 	if p.name == "" {
 		p.name = path.Base(path.Join(module, p.dir))
-		if !programName.MatchString(p.name) {
+		if !programName().MatchString(p.name) {
 			return program{}, fault.New(fault.Usage, "set the name of the image", "%q, the name of the main package, cannot name an executable", p.name)
 		}
 	}

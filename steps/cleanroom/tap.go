@@ -3,6 +3,7 @@ package cleanroom
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
@@ -37,9 +38,11 @@ func (t *tap) end(status exitStatus) {
 }
 
 var (
-	tapTest = regexp.MustCompile(`^(not )?ok\b *(\d*)(?: -)? *(.*)$`)
-	tapPlan = regexp.MustCompile(`^1\.\.(\d{1,6})\b`)
-	tapWord = regexp.MustCompile(`(?i)^(.*?)\s*(?:[^\\]|^)# *(skip|todo)\b\S*\s*(.*)$`)
+	tapTest = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(not )?ok\b *(\d*)(?: -)? *(.*)$`) })
+	tapPlan = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^1\.\.(\d{1,6})\b`) })
+	tapWord = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)^(.*?)\s*(?:[^\\]|^)# *(skip|todo)\b\S*\s*(.*)$`)
+	})
 )
 
 func (t *tap) line(line []byte, tooLong bool) {
@@ -49,11 +52,11 @@ func (t *tap) line(line []byte, tooLong bool) {
 	}
 	text := strings.ReplaceAll(string(line), t.within, "")
 	t.say(text + "\n")
-	if m := tapTest.FindStringSubmatch(text); m != nil {
+	if m := tapTest().FindStringSubmatch(text); m != nil {
 		t.take(m[1] != "", m[2], m[3])
 		return
 	}
-	if m := tapPlan.FindStringSubmatch(text); m != nil {
+	if m := tapPlan().FindStringSubmatch(text); m != nil {
 		t.planned = 0
 		for _, digit := range m[1] {
 			t.planned = t.planned*10 + int(digit-'0')
@@ -77,7 +80,7 @@ func (t *tap) take(failed bool, number, name string) {
 	if failed {
 		o = state.Failed
 	}
-	if m := tapWord.FindStringSubmatch(name); m != nil {
+	if m := tapWord().FindStringSubmatch(name); m != nil {
 		name, why = m[1], m[3]
 		// A todo that fails is expected to, and one that passes has no promise yet.
 		o = state.Skipped

@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -38,13 +39,13 @@ func (l Lookup) Input(name string) (string, bool) {
 	return "", false
 }
 
-var outputName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,99}$`)
+var outputName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,99}$`) })
 
 // CheckOutput refuses what some platform could not hand on unchanged: a name that is
 // no identifier, a value with a line break or another control character, with
 // invalid UTF-8, or with more than limit bytes.
 func CheckOutput(name, value string, limit int) error {
-	if !outputName.MatchString(name) {
+	if !outputName().MatchString(name) {
 		return fault.New(fault.Internal, "", "output name %q is not letters, digits, dashes and underscores", name)
 	}
 	doing := "output " + name

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/lock"
@@ -24,7 +25,7 @@ const unused = 30 * 24 * time.Hour
 // maxEntries bounds the directories that are looked at for what may go.
 const maxEntries = 10_000
 
-var keys = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+var keys = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`) })
 
 // Depot is a directory of the host; see the package comment. Its zero value is not used.
 type Depot struct {
@@ -38,7 +39,7 @@ type Depot struct {
 // given a new one that every user may write to, below one that is open to the caller
 // alone. What fill left when it fails is removed.
 func (d Depot) Dir(ctx context.Context, key string, fill func(ctx context.Context, dir string) error) (dir string, warm bool, err error) {
-	if !keys.MatchString(key) {
+	if !keys().MatchString(key) {
 		return "", false, fault.New(fault.Internal, "", "%q is no key of a depot", key)
 	}
 	home := filepath.Join(d.Root, key)

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -16,10 +17,10 @@ import (
 )
 
 // names matches the names of environments and containers: both are host names.
-var names = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+var names = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`) })
 
 func checkName(what, name string) error {
-	if names.MatchString(name) {
+	if names().MatchString(name) {
 		return nil
 	}
 	return fault.New(fault.Usage, "use 1 to 63 letters, digits and hyphens", "%s name %q is not a host name", what, name)

@@ -30,6 +30,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -132,10 +133,10 @@ type ContainerInfo struct {
 }
 
 // names matches the names of environments, as the back ends have them.
-var names = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+var names = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`) })
 
 func checkName(name string) error {
-	if names.MatchString(name) {
+	if names().MatchString(name) {
 		return nil
 	}
 	return fault.New(fault.Usage, "use 1 to 63 letters, digits and hyphens", "environment name %q is not a host name", name)

@@ -182,7 +182,7 @@ func (k *keeper) doStart(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if !names.MatchString(q.Spec.Name) {
+	if !names().MatchString(q.Spec.Name) {
 		return fault.New(fault.Usage, "use 1 to 63 letters, digits and hyphens", "container name %q is not a host name", q.Spec.Name)
 	}
 	if c, err := k.find(q.Spec.Name); err == nil && c.isAlive() {

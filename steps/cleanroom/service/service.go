@@ -130,8 +130,8 @@ type protocol interface {
 }
 
 var (
-	serviceName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	identifier  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
+	serviceName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`) })
+	identifier  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`) })
 )
 
 // maxServices bounds the services of one run (K-44 bounds all containers).
@@ -142,7 +142,7 @@ func (s Spec) check() error {
 		return fault.New(fault.Usage, hint, "service "+strconv.Quote(s.Name)+": "+format, args...)
 	}
 	switch {
-	case !serviceName.MatchString(s.Name):
+	case !serviceName().MatchString(s.Name):
 		return bad("use lower-case letters, digits and hyphens, as in a host name", "is no name of a service")
 	case kinds[s.Kind] == nil:
 		return bad("use postgres, redis or other", "kind %q is not known", s.Kind)
@@ -150,7 +150,7 @@ func (s Spec) check() error {
 		return bad("name an image, or a command of the host's", "it has no image and no command")
 	case s.Port < 0 || s.Port > 65535:
 		return bad("ports are 1 to 65535", "port %d", s.Port)
-	case s.Database != "" && !identifier.MatchString(s.Database), s.User != "" && !identifier.MatchString(s.User):
+	case s.Database != "" && !identifier().MatchString(s.Database), s.User != "" && !identifier().MatchString(s.User):
 		return bad("use letters, digits and underscores, 63 at most", "database %q, user %q", s.Database, s.User)
 	case len(s.Init) > 0 && s.Kind != Postgres:
 		return bad("remove them", "only a postgres has SQL scripts")

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -20,13 +21,13 @@ type Templates struct {
 	Dir string
 }
 
-var templateKey = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+var templateKey = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`) })
 
 // Get returns the directory of key, which fill has filled, now or in an earlier run.
 // Several processes may fill the same at once: the first to end wins. A fill that
 // fails or is killed leaves nothing that is ever used.
 func (t Templates) Get(ctx context.Context, key string, fill func(ctx context.Context, dir string) error) (_ string, err error) {
-	if !templateKey.MatchString(key) {
+	if !templateKey().MatchString(key) {
 		return "", fault.New(fault.Internal, "", "%q is no key of a template", key)
 	}
 	final := filepath.Join(t.Dir, key)
