@@ -125,8 +125,8 @@ func (s *survey) conflict() error {
 	if n := len(s.conflicts) - len(shown); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return fault.New(fault.Finding, "move your changes elsewhere, or overwrite them with --force",
-		"write to %s: %s%s exist with content that was not generated", s.dir, strings.Join(shown, ", "), more)
+	return fault.New(fault.Finding, "keep your changes with `generate template --merge`, or overwrite them with --force",
+		"write to %s: there is content that was not generated: %s%s", s.dir, strings.Join(shown, ", "), more)
 }
 
 func (s *survey) removals() error {

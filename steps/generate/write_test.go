@@ -148,7 +148,7 @@ func TestWriteKeepsHandEdits(t *testing.T) {
 	put(t, dir, "edited-and-gone", "by hand")
 	put(t, dir, "own", "mine")
 	_, err := Write(t.Context(), dir, planFor(map[string]string{"edited": "2", "same": "2", "own": "2"}), WriteOptions{})
-	if fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), "edited, own exist") {
+	if fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), "not generated: edited, own") {
 		t.Fatalf("err = %v; want a finding that names edited and own", err)
 	}
 	wantContents(t, dir, map[string]string{"edited": "by hand", "same": "1", "edited-and-gone": "by hand", "own": "mine"})

@@ -121,8 +121,12 @@ func (t *Template) Run(ctx context.Context, a *app.App) error {
 		return out.diff(ctx, a.Stdout, chain, step)
 	}
 	tidy(ctx, a)
+	failed := "generate: nothing was written"
+	if out.merge {
+		failed = "generate: the tree is not finished" // it may have marks of conflicts
+	}
 	return a.RunSteps(ctx, chain, app.Run{
-		Verdict: "generated", Failed: "generate: nothing was written",
+		Verdict: "generated", Failed: failed,
 		After: func(ctx context.Context, s state.State, _ phase.Name) (state.State, error) {
 			return s, out.Write(ctx, s, chain.Store)
 		},

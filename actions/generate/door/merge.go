@@ -2,6 +2,7 @@ package door
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"strings"
 
@@ -27,8 +28,11 @@ func (t *Template) merging(ctx context.Context, a *app.App, project *config.Proj
 		return fault.New(fault.Usage, fault.DidYouMean(string(t.Merge), []string{string(generate.PreferGenerated), string(generate.PreferManual)}),
 			"--merge=%s: it stands alone, or is %s or %s", t.Merge, generate.PreferGenerated, generate.PreferManual)
 	}
-	if t.Force || out.Dir == "" {
-		return fault.New(fault.Usage, "give --output-dir, and not --force", "--merge merges into a directory")
+	switch {
+	case t.Force:
+		return fault.New(fault.Usage, "give one of them", "--merge keeps what was changed by hand, and --force overwrites it")
+	case out.Dir == "":
+		return fault.New(fault.Usage, "give --output-dir", "--merge merges into a directory, and none is named")
 	}
 	out.merge = true
 	if t.MergeBase == "" {
@@ -42,7 +46,11 @@ func (t *Template) merging(ctx context.Context, a *app.App, project *config.Proj
 // mergeBase returns the tree that ref names: that of a state, or a directory.
 func mergeBase(ctx context.Context, a *app.App, project *config.Project, ref string) (fs.FS, error) {
 	if !strings.Contains(ref, "@sha256:") {
-		return openDir(a, a.Abs(ref))
+		base, err := openDir(a, a.Abs(ref))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fault.New(fault.Usage, "name a directory, or a state, <store>@sha256:<digest>", "--merge-base: there is no directory %s", ref)
+		}
+		return base, err
 	}
 	chain, err := a.OpenState(ctx, ref, project.Dir)
 	if err != nil {
