@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,6 +102,43 @@ func TestSignals(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTimeout ends a command as timeout(1) does, by two signals of a kind at once: the
+// second is no impatience, and what was made is removed before the end.
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := t.TempDir()
+	mark := strconv.FormatInt(time.Now().UnixNano()/1000, 10)
+	cmd := exec.Command(exe)
+	cmd.Args = []string{"ultrafast-cleanroom-test", "exec", "--min-isolation", "none", "--", "sh", "-c", "echo ready; sleep " + mark + " & wait"}
+	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "XDG_CACHE_HOME="+cache)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, len("ready"))); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+	}
+	late := time.AfterFunc(8*time.Second, func() { _ = cmd.Process.Kill() }) // a drain that nobody ends takes 10 s
+	_ = cmd.Wait()
+	late.Stop()
+	if code := cmd.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("exit code %d", code)
+	}
+	if left := leftIn(t, cache, mark); len(left) > 0 {
+		t.Errorf("left %q", left)
 	}
 }
 

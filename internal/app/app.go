@@ -186,6 +186,10 @@ var errInterrupted = fault.New(fault.Interrupted, "", "interrupted by a signal")
 // system that stops a job kills what is there two and a half seconds later.
 const lastGrace = 2 * time.Second
 
+// sameSignal is how soon after the first a signal of the same kind is that one again:
+// timeout(1) signals its child and then the group that the child is in.
+const sameSignal = 300 * time.Millisecond
+
 // interruptible returns a context that SIGINT or SIGTERM cancels. A second signal
 // ends the process at once, but for the SIGTERM that CI systems send seconds after
 // SIGINT: what is being cleaned up then has a moment more.
@@ -196,8 +200,10 @@ func interruptible() (context.Context, func()) {
 	done := make(chan struct{})
 	go func() {
 		var first os.Signal
+		var at time.Time
 		select {
 		case first = <-signals:
+			at = time.Now()
 			cancel(errInterrupted)
 		case <-done:
 			return
@@ -206,6 +212,9 @@ func interruptible() (context.Context, func()) {
 		for {
 			select {
 			case s := <-signals:
+				if s == first && time.Since(at) < sameSignal {
+					continue
+				}
 				if s == syscall.SIGTERM && first == os.Interrupt {
 					first, late = s, time.After(lastGrace)
 					continue

@@ -363,7 +363,8 @@ func (c *container) files(init *initSpec, stdin io.Reader) (files []*os.File, er
 
 // launch has the supervisor start the init and waits until the payload runs.
 func (c *container) launch(ctx context.Context, files []*os.File, r startRequest) error {
-	defer context.AfterFunc(ctx, func() { c.control.interrupt(); c.link.interrupt() })()
+	stop := context.AfterFunc(ctx, func() { c.control.interrupt(); c.link.interrupt() })
+	defer stop()
 	if err := c.control.send(request{Op: opStart, Start: &r}, files...); err != nil {
 		return fmt.Errorf("reach the supervisor: %w", cmp.Or(context.Cause(ctx), err))
 	}
@@ -390,6 +391,11 @@ func (c *container) launch(ctx context.Context, files []*os.File, r startRequest
 	}
 	if m.Failure != nil {
 		return fault.Wrap(m.Failure, startKind(m.Failure), startHint(m.Failure), "set up")
+	}
+	if !stop() {
+		// Too late to keep the payload from running, and the channels are of no use any
+		// more: its end would not be noticed.
+		return context.Cause(ctx)
 	}
 	return nil
 }

@@ -13,3 +13,13 @@ func signalOf(exit *exec.ExitError) int {
 	}
 	return 0
 }
+
+// lead makes the command the leader of a group of processes, end ends who is left of
+// that group.
+func lead(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+func end(cmd *exec.Cmd) {
+	if cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+}
