@@ -67,7 +67,8 @@ func (e *EnvironmentCreate) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	info, err := made.Info(ctx)
+	// It is made: a signal that comes now is too late to say that it is not.
+	info, err := made.Info(context.WithoutCancel(ctx))
 	if err != nil {
 		return err
 	}
