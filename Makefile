@@ -48,6 +48,9 @@ lint: ## formatting, vet on three systems, staticcheck
 	GOOS=windows $(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 
+# Programs built for the race detector wait a second when they end, for other threads
+# to still race; the tests end thousands of them.
+test: export GORACE := atexit_sleep_ms=0
 test: ## everything that CI checks; sets up what it needs and stops what it starts
 	@.ci/setup
 	@$(MAKE) --no-print-directory lint

@@ -89,6 +89,8 @@ func Run(t *testing.T, dir string, commands map[string]Command) {
 			// The compiled standard library is shared by all scripts: it is a cache.
 			env.Setenv("XDG_CACHE_HOME", cache)
 			env.Setenv("LANG", "C.UTF-8")
+			// Where the programs are built for the race detector: how long each waits at its end.
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("PATH", env.Getenv("PATH")+string(os.PathListSeparator)+filepath.Dir(goCommand))
 			home := filepath.Join(env.WorkDir, "home")
 			env.Setenv("HOME", home)
