@@ -107,8 +107,9 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// TestTimeout ends a command as timeout(1) does, by two signals of a kind at once: the
-// second is no impatience, and what was made is removed before the end.
+// TestTimeout ends a command at the moment at which its payload begins: what was made is
+// removed, at once. Of the two signals, as timeout(1) sends them, the second may be one
+// with the first to the kernel.
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	exe, err := os.Executable()
