@@ -10,7 +10,7 @@ BUILD       = -trimpath -buildvcs=false -ldflags='-s -w $(if $(filter darwin,$(s
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build helper install doors lint test test-platforms test-runners test-hostile test-escape test-gc release-actions demo fuzz service-images bench-doors bench-start bench-graph bench-render bench-cleanroom clean
+.PHONY: help build helper install doors lint test test-platforms test-runners test-hostile test-escape test-gc test-vm release-actions demo fuzz service-images bench-doors bench-start bench-graph bench-render bench-cleanroom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,11 @@ test-escape: ## every attempt to leave a sandbox, and what refused it, on each b
 
 test-gc: ## 100 killed runs on each back end, and gc: nothing may be left
 	ULTRAFAST_LONG=1 $(GO) test -count=1 -timeout 60m -v -run '^TestKilledRuns' ./internal/sandbox/...
+
+test-vm: ## the embedded clean room where control groups are of version 2 alone, in a virtual machine
+	@mkdir -p build/vm
+	@$(GO) test -c -o build/vm/embedded.test ./internal/sandbox/embedded
+	cd internal/sandbox/embedded && ULTRAFAST_PATIENCE=10 ../../../.ci/vm ../../../build/vm/embedded.test -test.v -test.timeout 55m $(VM_FLAGS)
 
 test-runners: ## real projects of every language through the clean room, with the public registries; figures of many files
 	ULTRAFAST_LONG=1 $(GO) test -count=1 -timeout 30m -v -run 'TestDependencies|TestManyFiles|TestPrepare' ./examples ./steps/cleanroom

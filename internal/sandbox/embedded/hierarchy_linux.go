@@ -133,7 +133,7 @@ func parentsIn(all []hierarchy) (usable []hierarchy, why string) {
 			continue
 		}
 		from := h.handsDown()
-		if from.Dir == "" && delegated(h.Dir) {
+		if from.Dir == "" && (delegated(h.Dir) || h.top()) {
 			if err := handDown(h.Dir, controllers2); err != nil {
 				why = err.Error()
 				continue
@@ -200,15 +200,29 @@ func delegated(dir string) bool {
 	return me != 0 && own.Uid == me && around.Uid != me
 }
 
+// top reports whether this process is root in the topmost group that it can see: of
+// the machine where nothing manages groups, or of a container with a namespace of its
+// own. Engines hand controllers down from there too.
+func (h hierarchy) top() bool {
+	return os.Geteuid() == 0 && h.Dir == h.Mount && unix.Access(filepath.Join(h.Dir, "cgroup.subtree_control"), unix.W_OK) == nil
+}
+
 // membersGroup takes the members of a delegated group.
 const membersGroup = groupPrefix + "members"
 
-// handDown has a delegated group hand controllers down. Its members, this process
-// among them, move into a group below it, for a group with members cannot.
+// handDown has a group that is ours hand controllers down. Its members, this process
+// among them, move into a group below it, for a group with members cannot; only the
+// root of the machine's tree can, which has no type.
 func handDown(dir string, wanted []string) error {
 	wanted = controllersIn(dir, "cgroup.controllers", wanted)
 	if len(wanted) == 0 {
 		return fmt.Errorf("%s was delegated without the controllers memory, pids and cpu", dir)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "cgroup.type")); errors.Is(err, fs.ErrNotExist) {
+		if err := writeGroup(dir, "cgroup.subtree_control", "+"+strings.Join(wanted, " +")); err != nil {
+			return fmt.Errorf("use the root of control groups %s: %w", dir, err)
+		}
+		return nil
 	}
 	members := filepath.Join(dir, membersGroup)
 	if err := os.Mkdir(members, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -16,13 +16,14 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
-// HandDown tries what a delegated group is used for, with all its controllers.
+// HandDown tries what a group that is ours is used for, with all its controllers.
 func HandDown(dir string) error {
 	b, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
 		return err
 	}
-	if !delegated(dir) {
+	top := hierarchy{Version: 2, Dir: dir, Mount: dir}
+	if !delegated(dir) && !top.top() {
 		return fmt.Errorf("%s is not seen to be delegated", dir)
 	}
 	return handDown(dir, strings.Fields(string(b)))

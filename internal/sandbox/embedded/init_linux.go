@@ -142,13 +142,13 @@ func launchAside(spec *initSpec, streams []uintptr, groups []*os.File) (int, err
 	launched := make(chan result)
 	go func() {
 		// Locked and never unlocked: the thread ends with the goroutine, and with
-		// it what it gave up and the control groups it joined.
+		// it what it gave up and the control groups that it alone joined.
 		runtime.LockOSThread()
 		pid, err := launch(spec, streams, groups)
 		launched <- result{pid, err}
 	}()
 	r := <-launched
-	return r.pid, r.err
+	return r.pid, errors.Join(r.err, leave(spec.Groups, groups))
 }
 
 // launch confines the calling thread and starts the payload from it. What can be
@@ -159,27 +159,23 @@ func launch(spec *initSpec, streams []uintptr, groups []*os.File) (int, error) {
 	if spec.Variant.Level != sandbox.Full {
 		return launchRestricted(spec, streams, &syscall.SysProcAttr{Setsid: true})
 	}
-	leave, err := join(spec.Groups, groups)
-	if err != nil {
+	if err := join(spec.Groups, groups); err != nil {
 		return 0, err
 	}
 	if err := confine(spec); err != nil {
 		return 0, err
 	}
 	if spec.Rehearse {
-		return 0, leave()
+		return 0, nil
 	}
 	attributes := &syscall.SysProcAttr{Setsid: true}
 	if !spec.Variant.UserNS {
 		attributes.Credential = &syscall.Credential{Uid: uint32(spec.UID), Gid: uint32(spec.GID)}
 	}
-	var pid int
 	if spec.staged() {
-		pid, err = launchRestricted(spec, streams, attributes)
-	} else {
-		pid, err = launchDirectly(spec, streams, attributes)
+		return launchRestricted(spec, streams, attributes)
 	}
-	return pid, errors.Join(err, leave())
+	return launchDirectly(spec, streams, attributes)
 }
 
 func launchDirectly(spec *initSpec, streams []uintptr, attributes *syscall.SysProcAttr) (int, error) {
@@ -244,27 +240,30 @@ func lookPath(name string, env []string, dir string) (string, error) {
 }
 
 // join makes this thread a member of the control groups, so that what it starts
-// is. The function returned takes the init out again where the whole of it had
-// to join.
-func join(list []groupFile, files []*os.File) (leave func() error, err error) {
-	var back []*os.File
+// is. In version 2 the whole process is moved.
+func join(list []groupFile, files []*os.File) error {
 	for _, g := range list {
 		if _, err := files[0].WriteString("0"); err != nil {
-			return nil, fail("join a control group", err)
-		}
-		if g.Version == 2 {
-			back = append(back, files[1])
+			return fail("join a control group", err)
 		}
 		files = files[g.files():]
 	}
-	return func() error {
-		for _, f := range back {
-			if _, err := f.WriteString("0"); err != nil {
+	return nil
+}
+
+// leave takes the init out again where the whole of it had to join. The thread that
+// joined cannot do it: it has given up what the kernel asks of whoever moves a
+// process between groups of processors, which is no less than the process has.
+func leave(list []groupFile, files []*os.File) error {
+	for _, g := range list {
+		if g.Version == 2 {
+			if _, err := files[1].WriteString("0"); err != nil {
 				return fail("leave a control group", err)
 			}
 		}
-		return nil
-	}, nil
+		files = files[g.files():]
+	}
+	return nil
 }
 
 // obey delivers signals to the payload, and ends everything when the creator is

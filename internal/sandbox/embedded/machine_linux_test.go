@@ -45,6 +45,9 @@ func becomeMachine(name, run string) error {
 			return err
 		}
 	}
+	if name == "own-groups" {
+		return becomeContainer(run)
+	}
 	if err := syscall.Setgroups(nil); err != nil {
 		return err
 	}
@@ -63,6 +66,24 @@ func becomeMachine(name, run string) error {
 		}
 	}
 	return syscall.Exec("/proc/self/exe", []string{"tests", "-test.run", run, "-test.v"}, append(os.Environ(), "EMBEDDED_MACHINE="+name))
+}
+
+// becomeContainer runs tests as a container does that engines give a namespace of
+// control groups, and the right to write to them: its own group is the root.
+func becomeContainer(run string) error {
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP | unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if err := unix.Unmount("/sys/fs/cgroup", unix.MNT_DETACH); err != nil {
+		return err
+	}
+	if err := unix.Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, ""); err != nil {
+		return err
+	}
+	return syscall.Exec("/proc/self/exe", []string{"tests", "-test.run", run, "-test.v"}, append(os.Environ(), "EMBEDDED_MACHINE=own-groups"))
 }
 
 // onMachine runs tests on a machine and returns what they print.
@@ -153,6 +174,47 @@ func TestDelegatedInside(t *testing.T) {
 	}
 	if err := os.Remove(child); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOwnGroups has the part of a container that may make groups.
+func TestOwnGroups(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can take the part of a container")
+	}
+	t.Setenv("EMBEDDED_GROUP", embedded.DelegatedGroup(t, 0))
+	out := onMachine(t, "own-groups", "^TestOwnGroupsInside$")
+	if !strings.Contains(out, "--- PASS: TestOwnGroupsInside") {
+		t.Error(out)
+	}
+}
+
+// TestOwnGroupsInside runs in that container: its processes move below, and groups
+// can be made beside them.
+func TestOwnGroupsInside(t *testing.T) {
+	if os.Getenv("EMBEDDED_MACHINE") != "own-groups" {
+		t.Skip("started by TestOwnGroups")
+	}
+	for range 2 {
+		if err := embedded.HandDown("/sys/fs/cgroup"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil || !strings.Contains(string(own), "0::/ultrafast-members\n") {
+		t.Errorf("%s, %v", own, err)
+	}
+	down, err := os.ReadFile("/sys/fs/cgroup/cgroup.subtree_control")
+	if err != nil || len(bytes.TrimSpace(down)) == 0 {
+		t.Errorf("controllers %q, %v", down, err)
+	}
+	if !bytes.Contains(down, []byte("memory")) {
+		return // version 1 has it
+	}
+	b := embedded.New(embedded.Options{StateDir: t.TempDir()})
+	c, err := b.Probe(t.Context())
+	if err != nil || !strings.Contains(c.Notes["control groups"], "v2 memory") {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

@@ -216,9 +216,12 @@ func (p payload) work(args []string) error {
 		return err
 	}
 	memory := make([]byte, n)
-	for end := time.Now().Add(time.Minute); processorTime() < 50*time.Millisecond && time.Now().Before(end); {
-		for i := range memory {
+	for end := time.Now().Add(time.Minute); ; {
+		for i := range memory { // once at least: a slow machine has used the time before
 			memory[i]++
+		}
+		if processorTime() >= 50*time.Millisecond || time.Now().After(end) {
+			break
 		}
 	}
 	if err := p.fill(args[1:]); err != nil {

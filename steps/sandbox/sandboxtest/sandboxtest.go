@@ -23,9 +23,11 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,8 +36,14 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
-// patience bounds every wait of the suite.
-const patience = time.Minute
+// patience bounds every wait of the suite. Where a processor is emulated, more is
+// needed: ULTRAFAST_PATIENCE is a number of minutes.
+var patience = time.Minute * time.Duration(max(1, minutes()))
+
+func minutes() int {
+	n, _ := strconv.Atoi(os.Getenv("ULTRAFAST_PATIENCE"))
+	return n
+}
 
 // Options say what a back end promises and how to look at it from outside.
 type Options struct {
