@@ -84,6 +84,56 @@ func dropCapabilities(userNS bool) error {
 	return unix.Capset(&header, &sets[0])
 }
 
+// rootsFiles is what root keeps at level Reduced: it can treat the files that Landlock
+// leaves it as its own, whoever has them, and start servers as other users. With more
+// it could raise its limits and read the kernel's memory.
+const rootsFiles uint64 = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID |
+	1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_NET_BIND_SERVICE
+
+// keepCapabilities takes all others from the calling thread, and reads back that they
+// are gone. That no_new_privs is set keeps them from coming back when root starts a
+// program, also where the bounding set cannot be changed.
+func keepCapabilities(kept uint64) error {
+	if v, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err != nil || v != 1 {
+		return fmt.Errorf("no_new_privs is %d (%v)", v, err)
+	}
+	last, err := lastCapability()
+	if err != nil {
+		return err
+	}
+	for c := range last + 1 {
+		if kept&(1<<c) != 0 {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil && err != unix.EPERM {
+			return fmt.Errorf("drop capability %d: %w", c, err)
+		}
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return err
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return err
+	}
+	for i := range sets {
+		part := uint32(kept >> (32 * i))
+		sets[i] = unix.CapUserData{Effective: sets[i].Effective & part, Permitted: sets[i].Permitted & part}
+	}
+	if err := unix.Capset(&header, &sets[0]); err != nil {
+		return err
+	}
+	var got [2]unix.CapUserData
+	if err := unix.Capget(&header, &got[0]); err != nil {
+		return err
+	}
+	if got != sets {
+		return fmt.Errorf("capabilities are left: %+v", got)
+	}
+	return nil
+}
+
 // lastCapability returns the highest capability that the kernel knows.
 func lastCapability() (int, error) {
 	for c := range 64 {

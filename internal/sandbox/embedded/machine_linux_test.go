@@ -177,6 +177,42 @@ func TestDelegatedInside(t *testing.T) {
 	}
 }
 
+// TestReducedCapabilities has what root keeps where no namespace holds it.
+func TestReducedCapabilities(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root has capabilities")
+	}
+	level := sandbox.Reduced
+	e, err := embedded.New(embedded.Options{StateDir: t.TempDir(), MaxLevel: &level}).
+		Create(t.Context(), sandbox.EnvironmentSpec{Name: "capabilities", MinIsolation: level})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close(t.Context())
+	var out bytes.Buffer
+	c, err := e.Start(t.Context(), sandbox.ContainerSpec{Name: "c", Argv: []string{"grep", "^Cap", "/proc/self/status"}, Stdout: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := c.Wait(t.Context()); err != nil || !st.OK() {
+		t.Fatal(st, err)
+	}
+	for line := range strings.Lines(out.String()) {
+		var name string
+		var set uint64
+		if _, err := fmt.Sscanf(line, "%s %x", &name, &set); err != nil {
+			t.Fatal(line, err)
+		}
+		if extra := set &^ 0x4db; extra != 0 {
+			t.Errorf("%s %x is left", name, extra)
+		}
+		if kept := name == "CapEff:" || name == "CapPrm:"; kept && set == 0 {
+			t.Errorf("%s nothing is left", name)
+		}
+	}
+}
+
 // TestOwnGroups has the part of a container that may make groups.
 func TestOwnGroups(t *testing.T) {
 	if os.Geteuid() != 0 {

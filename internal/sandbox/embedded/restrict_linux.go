@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"syscall"
 
@@ -56,6 +57,7 @@ func launchRestricted(spec *initSpec, streams []uintptr, attributes *syscall.Sys
 
 // restrictMain gives up what its level takes and becomes the payload.
 func restrictMain() int {
+	runtime.LockOSThread() // which gives up capabilities, and becomes the payload
 	verdict := os.NewFile(fdVerdict, "verdict")
 	unix.CloseOnExec(fdVerdict)
 	var spec initSpec
@@ -89,6 +91,9 @@ func restrict(spec *initSpec) error {
 	}
 	if spec.Variant.Level == sandbox.Reduced {
 		if err := restrictFiles(spec); err != nil {
+			return err
+		}
+		if err := fail("give up capabilities", keepCapabilities(rootsFiles)); err != nil {
 			return err
 		}
 	}
