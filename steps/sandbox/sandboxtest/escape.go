@@ -437,7 +437,7 @@ func alive(cmd *exec.Cmd) bool {
 	select {
 	case c := <-code:
 		return c == 42
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		return false // it was stopped
 	}
 }

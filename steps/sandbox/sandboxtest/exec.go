@@ -210,12 +210,12 @@ func (s *suite) execWall(t *testing.T) {
 		}
 		none(t, mark)
 		if strings.Contains(ready.String(), readyLine) {
-			if err != nil || st.OK() || !st.TimedOut || st.Wall > wall+patience/2 {
+			if err != nil || st.OK() || !st.TimedOut || st.Wall > wall+Patience/2 {
 				t.Errorf("after the time of its container: %+v, %v", st, err)
 			}
 			return
 		}
-		if wall > patience/4 {
+		if wall > Patience/4 {
 			t.Fatalf("nothing runs beside the payload after %s: %v", wall, err)
 		}
 	}

@@ -132,7 +132,7 @@ func KilledRuns(t *testing.T, k Killed) {
 
 // collect has the back end collect, and returns how many environments it removed and what
 // is left of those with the marks: for an engine that is later, when nothing is or the
-// patience of the suite ends.
+// Patience of the suite ends.
 func (k Killed) collect(t *testing.T, collector sandbox.Collector, marks []string) (removed int, left []string) {
 	t.Helper()
 	for ctx := deadline(t); ; {

@@ -21,14 +21,14 @@ func (s *suite) wallLimit(t *testing.T) {
 		if !r.TimedOut || r.OK() || r.Code != 137 {
 			t.Errorf("%+v: %s", r.ExitStatus, r.err)
 		}
-		if r.Wall < wall || r.Wall > patience/2 {
+		if r.Wall < wall || r.Wall > Patience/2 {
 			t.Errorf("ended after %s, with a limit of %s", r.Wall, wall)
 		}
 		none(t, mark)
 		if strings.Contains(r.out, readyLine) {
 			break
 		}
-		if wall > patience/4 {
+		if wall > Patience/4 {
 			t.Fatalf("the child of the tree was not there after %s: %q", wall, r.out)
 		}
 	}

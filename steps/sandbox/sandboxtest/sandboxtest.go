@@ -23,11 +23,9 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -36,14 +34,8 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
-// patience bounds every wait of the suite. Where a processor is emulated, more is
-// needed: ULTRAFAST_PATIENCE is a number of minutes.
-var patience = time.Minute * time.Duration(max(1, minutes()))
-
-func minutes() int {
-	n, _ := strconv.Atoi(os.Getenv("ULTRAFAST_PATIENCE"))
-	return n
-}
+// Patience bounds every wait of the suite. Where a processor is emulated, tests set more.
+var Patience = time.Minute
 
 // Options say what a back end promises and how to look at it from outside.
 type Options struct {
@@ -169,7 +161,7 @@ func (s *suite) probe(t *testing.T) {
 
 // deadline is a context that fails a test that hangs.
 func deadline(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	t.Cleanup(cancel)
 	return ctx
 }

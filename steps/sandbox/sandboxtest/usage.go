@@ -21,14 +21,14 @@ func (s *suite) usage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u.Wall <= 0 || u.Wall > patience {
+	if u.Wall <= 0 || u.Wall > Patience {
 		t.Errorf("wall time %s", u.Wall)
 	}
 	for _, f := range []struct {
 		name             string
 		got, least, most int64
 	}{
-		{"cpu", int64(u.CPU), int64(20 * time.Millisecond), int64(patience)},
+		{"cpu", int64(u.CPU), int64(20 * time.Millisecond), int64(Patience)},
 		{"memory", u.Memory, memory, 20 * memory},
 		{"memory", u.PeakMemory, memory, 20 * memory},
 		{"pids", int64(u.PIDs), 1, 200},
