@@ -186,6 +186,9 @@ func (s *suite) directory(unit string) string {
 
 func (t *trial) unitFinding(s *suite, unit string) finding.Finding {
 	u, text := s.results.units[unit], s.results.why(unit)
+	if u.cut() {
+		text = s.results.excuses(unit) + text
+	}
 	f := finding.Finding{
 		Rule: RuleTest, Severity: finding.Critical, Where: t.place(s, s.directory(unit), text), Why: text,
 		Fix: "fix the code, or the template that made it", Reproduce: s.runner.reproduce(t, s, testID{unit: unit}),
@@ -193,6 +196,9 @@ func (t *trial) unitFinding(s *suite, unit string) finding.Finding {
 	switch label := s.results.label(unit); {
 	case u.failedBuild != "":
 		f.What = fmt.Sprintf("the tests of package %s do not compile", label)
+	case u.status == nil && u.cut() && s.results.excuses(unit) != "":
+		f.What = fmt.Sprintf("package %s ended before all of its tests had run", label)
+		f.Fix = "skip the test that ends it: neither a retry nor the quarantine says what the others do"
 	case u.status == nil:
 		f.What = fmt.Sprintf("package %s failed outside of its tests", label)
 	case u.status.OK():

@@ -116,6 +116,7 @@ func (g *goEvents) takePackage(e event) {
 		return
 	}
 	p.output.add(e.Output)
+	p.whole = p.whole || e.Output == "FAIL\n" || e.Output == "PASS\n" // what testing.M prints last
 	if o, ended := outcomes[e.Action]; ended {
 		p.outcome, p.seconds, p.failedBuild = worse(p.outcome, o), e.Elapsed, e.FailedBuild
 		if log := g.logs[e.Package]; log != nil {

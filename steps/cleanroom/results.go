@@ -67,9 +67,28 @@ type unitResult struct {
 	output      tail
 	failedBuild string
 	flaky       bool
+	// whole is set when a process that tests several units has said that it came to the
+	// end of this one; see [unitResult.cut].
+	whole bool
+	// alone is set when the unit failed again where no test of it did: whatever its
+	// tests say, something else is wrong.
+	alone bool
 	// status is that of the unit's own process, if it had one; log names its log.
 	status *exitStatus
 	log    string
+}
+
+// cut reports that the process of a unit ended before all of its tests had run, or may
+// have: that one test failed does not say what the others would have done.
+func (u *unitResult) cut() bool {
+	switch {
+	case u.outcome != state.Failed || u.failedBuild != "":
+		return false
+	case u.status != nil:
+		return u.status.Signal != "" || u.status.OOM || u.status.TimedOut || u.status.OutputLimit
+	default:
+		return !u.whole
+	}
 }
 
 func newResults(kind Kind, module string, log func(string)) *results {
@@ -180,11 +199,21 @@ func (r *results) absorb(again *results) {
 			old.attempts++
 		}
 	}
+	bad := map[string]bool{}
+	for _, id := range again.failed() {
+		bad[id.unit] = true
+	}
 	for name, u := range again.units {
 		old, ok := r.units[name]
-		if ok && old.outcome == state.Failed && u.outcome == state.Passed {
-			old.outcome, old.flaky = state.Passed, true
+		if !ok || old.outcome != state.Failed {
+			continue
 		}
+		if u.outcome == state.Passed {
+			old.outcome, old.flaky = state.Passed, true
+			continue
+		}
+		old.alone = u.outcome == state.Failed && !bad[name]
+		old.whole, old.status, old.output = u.whole, u.status, u.output
 	}
 	r.dropped += again.dropped
 }
@@ -297,22 +326,39 @@ func (r *results) failed() []testID {
 }
 
 // broken returns, sorted, the units that failed without a failing test: they do not
-// compile, or their process ended badly.
+// compile, or their process ended badly. A test that is flaky or in quarantine answers
+// for its unit only where the tests after it have run.
 func (r *results) broken() []string {
-	excused := map[string]bool{}
+	failed, excused := map[string]bool{}, map[string]bool{}
 	for id, t := range r.tests {
-		if end := t.end(); end == state.Failed || end == state.Waived || t.flaky {
+		switch end := t.end(); {
+		case end == state.Failed:
+			failed[id.unit] = true
+		case end != state.Waived && !t.flaky:
+		case id.name == "": // the test is the whole unit
+			failed[id.unit] = true
+		default:
 			excused[id.unit] = true
 		}
 	}
 	var broken []string
 	for name, u := range r.units {
-		if u.outcome == state.Failed && !excused[name] {
+		if u.outcome == state.Failed && !failed[name] && (u.alone || u.cut() || !excused[name]) {
 			broken = append(broken, name)
 		}
 	}
 	slices.Sort(broken)
 	return broken
+}
+
+// excuses returns what the tests of a unit printed that failed and do not gate.
+func (r *results) excuses(unit string) (text string) {
+	for _, id := range r.ids() {
+		if t := r.tests[id]; id.unit == unit && (t.flaky || t.end() == state.Waived) {
+			text += t.output.String()
+		}
+	}
+	return text
 }
 
 // incomplete says what is not known about the run; empty if all is.

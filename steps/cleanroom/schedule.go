@@ -221,6 +221,9 @@ func (r *results) again(k task) (units []string, tests []testID) {
 		bad[id.unit] = true
 	}
 	tests = r.failed()
+	if slices.ContainsFunc(tests, func(id testID) bool { u := r.units[id.unit]; return u == nil || u.cut() }) {
+		tests = nil // those after it have not run
+	}
 	for _, name := range r.broken() {
 		if r.units[name].failedBuild != "" {
 			continue // it would not compile the next time either

@@ -10,15 +10,21 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
+// endedWell is the stream of a package whose process came to its end: testing.M says FAIL.
+var endedWell = strings.Replace(stream, `"panic: test timed out\n"`, `"FAIL\n"`, 1)
+
 // What failed runs again, and nothing else: of Go the tests by name, or the package
-// where it failed as a whole; not what does not compile.
+// where it failed as a whole or ended before its other tests; not what does not compile.
 func TestAgain(t *testing.T) {
 	t.Parallel()
 	k := task{suite: &suite{runner: golang{}}, units: []string{"./..."}}
-	r := parse(stream, 100)
+	r := parse(endedWell, 100)
 	units, tests := r.again(k)
 	if !slices.Equal(units, []string{"example.com/shop/store"}) || runPattern(tests) != "^TestHang$|^TestPut$" {
 		t.Errorf("again: %v %v", units, tests)
+	}
+	if units, tests = parse(stream, 100).again(k); !slices.Equal(units, []string{"example.com/shop/store"}) || tests != nil {
+		t.Errorf("a package that ended too early: %v %v", units, tests)
 	}
 	r = newResults(Go, "m", nil)
 	feed(&goEvents{results: r}, `{"Action":"fail","Package":"m/a"}`+"\n"+`{"Action":"fail","Package":"m/b","Test":"TestX"}`+"\n"+`{"Action":"fail","Package":"m/b"}`, 9)
@@ -51,6 +57,68 @@ func TestAbsorb(t *testing.T) {
 	}
 }
 
+// A test that is flaky, or in quarantine, answers for itself: not for the tests that its
+// end kept from running, and not for a process that fails without it.
+func TestExcuse(t *testing.T) {
+	t.Parallel()
+	const failed = `{"Action":"fail","Package":"m/a","Test":"TestX"}` + "\n"
+	const passed = `{"Action":"pass","Package":"m/a","Test":"TestX"}` + "\n"
+	const said = `{"Action":"output","Package":"m/a","Output":"FAIL\n"}` + "\n"
+	const bad = `{"Action":"fail","Package":"m/a"}` + "\n"
+	const good = `{"Action":"pass","Package":"m/a"}` + "\n"
+	for name, c := range map[string]struct {
+		first, again string
+		quarantine   bool
+		broken       bool
+	}{
+		"flaky":                             {failed + said + bad, passed + good, false, false},
+		"flaky, and the process fails":      {failed + said + bad, passed + said + bad, false, true},
+		"ended by a test, then well":        {failed + bad, passed + good, false, false},
+		"quarantined":                       {failed + said + bad, "", true, false},
+		"quarantined, and ends the package": {failed + bad, "", true, true},
+	} {
+		tr := trialOf(newResults(Go, "m", nil), 0)
+		if c.quarantine {
+			tr.quarantine = []Quarantined{{Test: "a.TestX", Owner: "o", Reason: "r", Until: time.Unix(1, 0)}}
+		}
+		r := tr.suites[0].results
+		feed(&goEvents{results: r}, c.first, 100)
+		if c.again != "" {
+			again := newResults(Go, "m", nil)
+			feed(&goEvents{results: again}, c.again, 100)
+			r.absorb(again)
+		}
+		tr.waive(r)
+		if got := len(r.broken()) > 0; got != c.broken {
+			t.Errorf("%s: broken %v", name, r.broken())
+		}
+	}
+}
+
+// So it is of files that are processes.
+func TestExcuseOfFiles(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first, again exitStatus
+		broken       bool
+	}{
+		"flaky":                            {exitStatus{Code: 1}, exitStatus{}, false},
+		"the process fails without it":     {exitStatus{Code: 1}, exitStatus{Code: 3}, true},
+		"killed, then well":                {exitStatus{Code: 137, TimedOut: true}, exitStatus{}, false},
+		"killed both times, for no test's": {exitStatus{Code: 137, TimedOut: true}, exitStatus{Code: 137, TimedOut: true}, true},
+	} {
+		first, again := newResults(Python, "", nil), newResults(Python, "", nil)
+		first.endTest(testID{"u", "x"}, state.Failed, 0, "why")
+		first.endUnit("u", c.first, &tail{}, "")
+		again.endTest(testID{"u", "x"}, state.Passed, 0, "")
+		again.endUnit("u", c.again, &tail{}, "")
+		first.absorb(again)
+		if got := len(first.broken()) > 0; got != c.broken {
+			t.Errorf("%s: broken %v", name, first.broken())
+		}
+	}
+}
+
 // A part in quarantine excuses what failed because of it alone.
 func TestWaive(t *testing.T) {
 	t.Parallel()
@@ -63,7 +131,7 @@ func TestWaive(t *testing.T) {
 		waived     int
 	}{
 		"the subtest":   {q("store.TestPut/empty"), true, 2}, // its parent too; TestHang and bad remain
-		"the package":   {q("store"), true, 3},
+		"the package":   {q("store"), true, 4},               // and its end, which was no test's
 		"a prefix":      {q("store.TestP"), true, 0},
 		"another":       {q("shop.TestPut"), true, 0},
 		"not compiling": {q("bad"), true, 0},
