@@ -145,6 +145,60 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
+// TestOutputNobodyTakes pipes a command that does not end into a reader that goes, and
+// into a device that is full: the command is ended, and nothing of it is left.
+func TestOutputNobodyTakes(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	for name, c := range map[string]struct {
+		code int
+		says string
+	}{
+		"a reader that goes": {141, ""},
+		"a full device":      {125, "write what sh printed: "},
+	} {
+		cache := t.TempDir()
+		mark := strconv.FormatInt(time.Now().UnixNano()/1000, 10)
+		cmd := exec.Command(exe)
+		cmd.Args = []string{"ultrafast-cleanroom-test", "exec", "--min-isolation", "none", "--", "sh", "-c", "sleep " + mark + " & while echo y; do :; done"}
+		cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "XDG_CACHE_HOME="+cache)
+		var said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &said
+		if c.says == "" {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd.Stdout = w
+			go func() {
+				_, _ = r.Read(make([]byte, 1))
+				r.Close()
+			}()
+			defer w.Close()
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		late := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait() // the state has the code
+		late.Stop()
+		if code := cmd.ProcessState.ExitCode(); code != c.code || !strings.Contains(said.String(), c.says) || c.says == "" && said.Len() > 0 {
+			t.Errorf("%s: exit code %d: %s", name, code, said.String())
+		}
+		if left := leftIn(t, cache, mark); len(left) > 0 {
+			t.Errorf("%s: left %q", name, left)
+		}
+	}
+}
+
 // leftIn lists what is left of environments below cache, and processes with mark.
 func leftIn(t *testing.T, cache, mark string) []string {
 	t.Helper()

@@ -133,7 +133,7 @@ func (a *App) RunSteps(ctx context.Context, chain *Chain, run Run, steps ...pipe
 	if run.Title != "" {
 		a.Terminal.Event("run", "", run.Title+", "+a.Platform.Name())
 	}
-	defer withoutSIGPIPE()()
+	defer WithoutSIGPIPE()()
 	result, reports, err := runner.Run(ctx, chain.State, steps...)
 	chain.State = result
 	if len(result) > 0 {
@@ -142,10 +142,10 @@ func (a *App) RunSteps(ctx context.Context, chain *Chain, run Run, steps ...pipe
 	return errors.Join(err, a.show(chain, reports, run, err))
 }
 
-// withoutSIGPIPE lets a reader of our output go without ending us in the middle of a
-// phase: whoever pipes progress into head has seen enough, no more. A signal that is
+// WithoutSIGPIPE lets a reader of our output go, until restore is called, without ending
+// us in the middle of what has to be cleaned up: whoever pipes progress into head has seen enough, no more. A signal that is
 // caught, unlike one that is ignored, is as usual again in the programs we start.
-func withoutSIGPIPE() (restore func()) {
+func WithoutSIGPIPE() (restore func()) {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGPIPE)
 	return func() { signal.Stop(caught) }

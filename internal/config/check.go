@@ -109,7 +109,7 @@ func (p *Project) checkSidecars(add func(error)) {
 		case s.Kind != "" && !slices.Contains(sidecarKinds, s.Kind):
 			add(p.fail(at+".kind", fault.DidYouMean(s.Kind, sidecarKinds), "%q is not one of %s", s.Kind, strings.Join(sidecarKinds, ", ")))
 		case s.Image == "" && len(s.Command) == 0 && (s.Kind == "" || s.Kind == "other"):
-			add(p.fail(at+".image", "name an image, or a command of the host's", "service %s has neither", s.Name))
+			add(p.fail(at+".image", "name an image, or a command of the host's", "service %s has neither an image nor a command", s.Name))
 		case s.Port < 0 || s.Port > 65535:
 			add(p.fail(at+".port", "", "%d is outside 0 to 65535", s.Port))
 		case s.TimeoutSeconds < 0 || s.TimeoutSeconds > 3600:

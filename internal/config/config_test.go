@@ -321,7 +321,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"no time", "ggen.toml", "[cleanroom]\ntimeout_seconds = 0\n", "cleanroom.timeout_seconds: 0 is outside 1 to 86400", ""},
 		{"service without a name", "ggen.toml", "[[cleanroom.service]]\nimage = 'x'\n", `key "name" is missing in [cleanroom.service]`, ""},
 		{"service of no kind", "ggen.toml", "[[cleanroom.service]]\nname = 'db'\nkind = 'postgre'\n", `ggen.toml:3:8: cleanroom.service.0.kind: "postgre" is not one of postgres, redis, other`, `did you mean "postgres"?`},
-		{"service without anything", "ggen.toml", "[[cleanroom.service]]\nname = 'db'\n", "service db has neither", "name an image, or a command of the host's"},
+		{"service without anything", "ggen.toml", "[[cleanroom.service]]\nname = 'db'\n", "ggen.toml:1:13: cleanroom.service.0.image: service db has neither an image nor a command", "name an image, or a command of the host's"},
 		{"service in upper case", "ggen.toml", "[[cleanroom.service]]\nname = 'DB'\n", `"DB" is not a host name`, ""},
 		{"two services of one name", "ggen.toml", "[[cleanroom.service]]\nname = 'redis'\n[[cleanroom.service]]\nname = 'redis'\n", `two services are called "redis"`, ""},
 		{"two passwords", "ggen.toml", "[[cleanroom.service]]\nname = 'redis'\npassword_env = 'A'\npassword_file = 'b'\n", "is said to be in two places", ""},

@@ -125,8 +125,19 @@ func (p *Project) fail(setting, hint, format string, args ...any) error {
 	from := "default"
 	if s, ok := p.settings[setting]; ok {
 		from = s.String()
+	} else if s, ok := p.settings[element(setting)]; ok {
+		from = s.String() // a key that the element of a list does not have
 	}
 	return fault.New(fault.Usage, hint, "%s: %s: "+format, append([]any{from, setting}, args...)...)
+}
+
+// element returns the element of a list that a setting is in, "generate.0" of
+// "generate.0.template"; empty if it is in none.
+func element(setting string) string {
+	if at := strings.LastIndexByte(setting, '.'); at > 0 && setting[at-1] >= '0' && setting[at-1] <= '9' {
+		return setting[:at]
+	}
+	return ""
 }
 
 // Origins returns the settings that a person may want to trace, in a fixed

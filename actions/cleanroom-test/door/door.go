@@ -326,6 +326,7 @@ const (
 	exitOurs      = 125 // the clean room failed, or ended the command
 	exitCannotRun = 126
 	exitNotFound  = 127
+	exitPipe      = 141 // the reader of the output has gone: 128 and SIGPIPE
 )
 
 // notStarted returns the exit code for a command that did not start.

@@ -1,12 +1,16 @@
 package door
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
@@ -89,6 +93,33 @@ func (e *Exec) job(a *app.App, project *config.Project) (job, error) {
 	return j, nil
 }
 
+// outlet writes what a command prints, and ends the command when that fails.
+type outlet struct {
+	to   io.Writer
+	stop context.CancelCauseFunc
+
+	mu  sync.Mutex
+	err error
+}
+
+func (o *outlet) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if err != nil {
+		o.mu.Lock()
+		o.err = cmp.Or(o.err, err)
+		o.mu.Unlock()
+		o.stop(err)
+	}
+	return n, err
+}
+
+// failed returns the first error of a write.
+func (o *outlet) failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
 // over returns limits with what the flags say in their place.
 func (o Options) over(limits sandbox.Limits) sandbox.Limits {
 	if o.Memory > 0 {
@@ -116,7 +147,23 @@ func uuid() string {
 
 // run returns the exit code, and the error that is to be shown if it is not the
 // command's own. Whatever happens, nothing of it is left.
+//
+// A command whose output nobody takes any more is ended: with the code that SIGPIPE
+// gives where the reader has gone, as if it had met the closed pipe itself.
 func (j job) run(ctx context.Context, a *app.App) (code int, err error) {
+	defer app.WithoutSIGPIPE()()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	stdout, stderr := &outlet{to: a.Stdout, stop: stop}, &outlet{to: a.Stderr, stop: stop}
+	defer func() {
+		switch lost := cmp.Or(stdout.failed(), stderr.failed()); {
+		case lost == nil:
+		case errors.Is(lost, syscall.EPIPE):
+			code, err = exitPipe, nil
+		default:
+			code, err = exitOurs, fault.Wrap(lost, fault.Unavailable, "check where the output goes: a full disk?", "write what "+j.argv[0]+" printed")
+		}
+	}()
 	env, err := j.enter(ctx, sandbox.EnvironmentSpec{Name: j.name, MinIsolation: j.level, Limits: j.limits})
 	if err != nil {
 		return exitOurs, err
@@ -142,7 +189,7 @@ func (j job) run(ctx context.Context, a *app.App) (code int, err error) {
 		}
 	}
 	container, err := env.Start(ctx, sandbox.ContainerSpec{
-		Name: j.container, Argv: j.argv, Limits: j.limits, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr,
+		Name: j.container, Argv: j.argv, Limits: j.limits, Stdin: a.Stdin, Stdout: stdout, Stderr: stderr,
 		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TZ=UTC", "LANG=C.UTF-8"},
 	})
 	if err != nil {

@@ -48,6 +48,9 @@ func (o TestOptions) apply(a *app.App, project *config.Project, t *cleanroom.Tes
 	case project.Given("testing.max_parallel_tests"):
 		t.Parallel = c.MaxParallelTests
 	}
+	if err := withinContainers(project, t); err != nil {
+		return err
+	}
 	switch {
 	case o.TestTimeout != 0:
 		t.Timeout = o.TestTimeout
@@ -72,6 +75,22 @@ func (o TestOptions) apply(a *app.App, project *config.Project, t *cleanroom.Tes
 		t.Quarantine = append(t.Quarantine, cleanroom.Quarantined{Test: q.Test, Owner: q.Owner, Reason: q.Reason, Until: until})
 	}
 	return o.readDurations(a, project, t)
+}
+
+// withinContainers keeps test processes and services within the containers that the
+// policy allows at a time. What nobody asked for becomes less; more than it is refused.
+func withinContainers(project *config.Project, t *cleanroom.Tests) error {
+	most, services := project.Policy.MaxContainers, len(project.Cleanroom.Services)
+	const hint = "ask for less, or raise max_containers in [policy] of .cleanroom/config.toml"
+	switch left := most - services; {
+	case left < 1:
+		return fault.New(fault.Usage, hint, "%d services leave no container for a test: the policy allows %d at a time", services, most)
+	case t.Parallel > left:
+		return fault.New(fault.Usage, hint, "%d test processes at a time beside %d services: the policy allows %d containers", t.Parallel, services, most)
+	case t.Parallel == 0 && cleanroom.DefaultParallel > left:
+		t.Parallel = left
+	}
+	return nil
 }
 
 func (o TestOptions) readDurations(a *app.App, project *config.Project, t *cleanroom.Tests) (err error) {
