@@ -1,13 +1,14 @@
 package cleanroom
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 
@@ -22,25 +23,64 @@ const (
 	FileText      = "results.txt"
 	FileDurations = "durations.json"
 	DirLogs       = "logs"
+	// FileProfile is a processor profile of the program, which others may add.
+	FileProfile = "cpu.pprof"
+
+	fileIgnore = ".gitignore"
 )
 
-// keepResults writes the results for people and for CI systems, whatever the outcome.
-// What an earlier run left there goes.
-func (t *trial) keepResults() error {
+// openResults finds out, before an hour of tests, that the directory of the results can
+// be written.
+func (t *trial) openResults() error {
 	dir := t.step.Tests.ResultsDir
 	if dir == "" {
 		return nil
 	}
-	switch err := t.writeResults(dir); {
-	case err != nil && t.step.Tests.ResultsOptional:
-		t.step.Log.Warn("test results are not kept", "directory", dir, "error", err)
-	case err != nil:
-		return fault.Wrap(err, fault.Unavailable, "name a directory that can be written: testing.results_dir in .cleanroom/config.toml", "keep the test results in "+dir)
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		t.results, err = os.OpenRoot(dir)
+	}
+	if err == nil {
+		trace := freshName(FileResults)
+		err = errors.Join(t.results.WriteFile(trace, nil, 0o644), t.results.RemoveAll(trace))
+	}
+	if err != nil {
+		err = t.lostResults(err)
+		t.closeResults()
+	}
+	return err
+}
+
+func (t *trial) closeResults() {
+	if t.results != nil {
+		t.results.Close() // everything in it was closed, and said so
+		t.results = nil
+	}
+}
+
+// keepResults writes the results for people and for CI systems, whatever the outcome.
+// What an earlier run left there goes; what others have there stays.
+func (t *trial) keepResults() error {
+	if t.results == nil {
+		return nil
+	}
+	if err := t.writeResults(); err != nil {
+		return t.lostResults(err)
 	}
 	return nil
 }
 
-func (t *trial) writeResults(dir string) error {
+// lostResults is why there are no results; nil, and a warning, where nobody asked for them.
+func (t *trial) lostResults(err error) error {
+	dir := t.step.Tests.ResultsDir
+	if t.step.Tests.ResultsOptional {
+		t.step.Log.Warn("test results are not kept", "directory", dir, "error", err)
+		return nil
+	}
+	return fault.Wrap(err, fault.Unavailable, "name a directory that can be written: --results-dir, or testing.results_dir in .cleanroom/config.toml", "keep the test results in "+dir)
+}
+
+func (t *trial) writeResults() error {
 	asJSON, err := t.json()
 	if err != nil {
 		return err
@@ -53,39 +93,94 @@ func (t *trial) writeResults(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(os.MkdirAll(dir, 0o755), os.RemoveAll(filepath.Join(dir, DirLogs))); err != nil {
+	private, err := t.private()
+	if err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{
-		FileResults: asJSON, FileJUnit: asXML, FileText: []byte(t.resultText()), FileDurations: durations,
-		".gitignore": []byte("*\n"),
-	} {
-		if err := replaceFile(filepath.Join(dir, name), content); err != nil {
+	if err := t.removeLogs(); err != nil {
+		return err
+	}
+	files := map[string][]byte{FileResults: asJSON, FileJUnit: asXML, FileText: []byte(t.resultText()), FileDurations: durations}
+	if private {
+		files[fileIgnore] = []byte("*\n") // Git need not see it
+	}
+	for name, content := range files {
+		if err := replaceFile(t.results, name, content); err != nil {
 			return err
 		}
 	}
 	if t.step.Tests.NoLogs {
 		return nil
 	}
-	return os.CopyFS(filepath.Join(dir, DirLogs), t.logs.FS())
+	return t.copyLogs()
 }
 
-// replaceFile writes a file whole or not at all.
-func replaceFile(path string, content []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+// private reports that the directory holds nothing that is not of a test run.
+func (t *trial) private() (bool, error) {
+	entries, err := fs.ReadDir(t.results.FS(), ".")
+	own := []string{FileResults, FileJUnit, FileText, FileDurations, FileProfile, fileIgnore, DirLogs}
+	return !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !slices.Contains(own, e.Name()) }), err
+}
+
+// removeLogs removes the logs of which the results of an earlier run say that they are
+// its own: there may be others.
+func (t *trial) removeLogs() error {
+	const most = 64 << 20
+	info, err := t.results.Stat(FileResults)
+	if err != nil || info.Size() > most {
+		return nil // no results, or none of ours
+	}
+	b, err := t.results.ReadFile(FileResults)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
+	var earlier report
+	if json.Unmarshal(b, &earlier) != nil {
+		return nil // nor are these
 	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+	for _, u := range earlier.Packages {
+		if path.Dir(u.Log) != DirLogs || !fs.ValidPath(u.Log) {
+			continue
+		}
+		if err := t.results.Remove(u.Log); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
+
+func (t *trial) copyLogs() error {
+	logs, err := fs.ReadDir(t.logs.FS(), ".")
+	if err = errors.Join(err, t.results.MkdirAll(DirLogs, 0o755)); err != nil {
+		return err
+	}
+	for _, l := range logs {
+		b, err := t.logs.ReadFile(l.Name()) // bounded by maxUnitLog and the retries
+		if err != nil {
+			return err
+		}
+		if err := replaceFile(t.results, path.Join(DirLogs, l.Name()), b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaceFile writes a file whole or not at all.
+func replaceFile(dir *os.Root, name string, content []byte) error {
+	fresh := freshName(name)
+	err := dir.WriteFile(fresh, content, 0o644)
+	if err == nil {
+		err = dir.Rename(fresh, name)
+	}
+	if err != nil {
+		return errors.Join(err, dir.RemoveAll(fresh))
+	}
+	return nil
+}
+
+// freshName returns the name of a file that becomes another when it is whole.
+func freshName(name string) string { return name + "." + rand.Text() + ".new" }
 
 // durations encodes how long the units took, for [Tests.Durations].
 func (t *trial) durations() ([]byte, error) {

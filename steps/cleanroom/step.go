@@ -248,6 +248,10 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 	if err := t.equip(ctx, work.tree); err != nil {
 		return state.Result{}, err
 	}
+	if err := t.openResults(); err != nil {
+		return state.Result{}, err
+	}
+	defer t.closeResults()
 	if err := t.enter(ctx); err != nil {
 		return state.Result{}, err
 	}

@@ -212,6 +212,48 @@ func (l *lab) results(t *testing.T, name string) string {
 	return string(b)
 }
 
+// A directory of results may hold what is not of a test run: that stays, and what an
+// earlier run left goes. One that cannot be written is found out before the tests.
+func TestResultsDirOfOthers(t *testing.T) {
+	t.Parallel()
+	l := shellLab(t)
+	dir := l.step.Tests.ResultsDir
+	if err := os.MkdirAll(filepath.Join(dir, cleanroom.DirLogs), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	theirs := []string{".gitignore", "report.html", "logs/app.log"}
+	for _, name := range theirs {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("theirs"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []string{"one_test.sh", "two_test.sh"} {
+		if _, err := l.run(t, map[string]string{test: "exit 0\n"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range theirs {
+		if got := l.results(t, name); got != "theirs" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	var names []string
+	for _, e := range append(filesBelow(t, dir), filesBelow(t, filepath.Join(dir, cleanroom.DirLogs))...) {
+		names = append(names, e.Name())
+	}
+	slices.Sort(names)
+	if want := []string{".gitignore", "app.log", "durations.json", "junit.xml", "logs", "report.html", "results.json", "results.txt", "sh-two_test.sh-1.log"}; !slices.Equal(names, want) {
+		t.Errorf("got %q", names)
+	}
+
+	l.step.Tests.ResultsDir = filepath.Join(dir, "report.html", "below")
+	start := time.Now()
+	_, err := l.run(t, map[string]string{"slow_test.sh": "sleep 1000\n"})
+	if fault.KindOf(err) != fault.Unavailable || !strings.Contains(fault.HintOf(err), "--results-dir") || time.Since(start) > 30*time.Second {
+		t.Errorf("a directory that cannot be: %v, after %s", err, time.Since(start))
+	}
+}
+
 // A test that hangs, with a child that ignores signals, ends at its deadline; the
 // others' results are kept.
 func TestDeadlineKillsTheTree(t *testing.T) {

@@ -55,6 +55,8 @@ type trial struct {
 	// work holds the tree on the host, and logs a log of each test.
 	work *workspace
 	logs *os.Root
+	// results is the directory of the host for results; nil for none.
+	results *os.Root
 
 	log logBuffer
 	// source is the tree that was made of a directory, leftOut the links that are not in

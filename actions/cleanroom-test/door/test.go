@@ -82,7 +82,7 @@ func (t *TestRun) Run(ctx context.Context, a *app.App) (err error) {
 		step.Backend = r.keeper.In(e.Name())
 	}
 	if t.Profile {
-		stop, err := profile(filepath.Join(step.Tests.ResultsDir, "cpu.pprof"))
+		stop, err := profile(filepath.Join(step.Tests.ResultsDir, cleanroom.FileProfile))
 		if err != nil {
 			return err
 		}
