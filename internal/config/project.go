@@ -175,6 +175,9 @@ type Package struct {
 	Dockerfile   string `doc:"dockerfile"`
 	Builder      string `doc:"builder"`
 	BuildNetwork string `doc:"build_network"`
+	// Main is the directory of the main package of a Go module; empty for the root, or the
+	// only one below cmd.
+	Main string `doc:"main"`
 	// Base is the image on which ours is built; empty for none.
 	Base string `doc:"base"`
 	// Files are patterns of files of the tree that the image holds.

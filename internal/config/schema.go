@@ -218,6 +218,7 @@ var descriptions = map[string]string{
 	"cleanroom.package.dockerfile":    "Dockerfile of the tree that makes the image, in place of the keys below; built outside of the clean room by an engine of this machine, twice, to say whether it is reproducible. Default: if builder is set, Dockerfile where the tree has one.",
 	"cleanroom.package.builder":       "Program that builds the Dockerfile: docker, buildah, or auto for the first of buildah and docker that answers. Default: auto if dockerfile is set.",
 	"cleanroom.package.build_network": "Network of the commands of the Dockerfile: none, or default for that of the engine. Base images are pulled in both cases.",
+	"cleanroom.package.main":          "Directory of the main package of a Go module. Default: the root, or the only one below cmd; a module without one is packaged as its tree.",
 	"cleanroom.package.base":          "Image on which this one is built: name:tag, name@sha256:…, layout:DIR or tarball:FILE. Default: none for a compiled program.",
 	"cleanroom.package.files":         "Files of the tree that the image holds below /app, as patterns. Default: none beside a compiled program, else all.",
 	"cleanroom.package.files[]":       "One pattern; ** stands for any number of directories.",

@@ -93,7 +93,7 @@ func (golang) program(tree *os.Root, pack Package, tool Toolchain) (program, err
 func (golang) build(ctx context.Context, t *trial, s *suite) error {
 	name := s.container("build")
 	args := append([]string{"build"}, buildFlags...)
-	if s.packs = t.packaged == s; s.packs {
+	if s.packs = t.packaged == s && !t.program.library; s.packs {
 		t.step.progress("build " + t.program.name)
 		// Without build id, symbols and paths the same tree gives the same bytes.
 		args = append(args, "-ldflags=-s -w -buildid=", "-o", path.Join(t.room.at(name, t.room.out), t.program.name), "./"+t.program.dir)

@@ -250,5 +250,12 @@ func (t *trial) resultText() string {
 			b.WriteString(line + "\n")
 		}
 	}
-	return b.String() + t.summary() + "\n"
+	for _, name := range t.notRun {
+		fmt.Fprintf(&b, "not run             %s\n", name)
+	}
+	text := b.String() + t.summary()
+	if n := len(t.notRun); n > 0 {
+		text += fmt.Sprintf(", %d not run", n)
+	}
+	return text + "\n"
 }

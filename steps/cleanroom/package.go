@@ -114,9 +114,9 @@ func (t *trial) checkBase() error {
 	switch {
 	case p.Base != "" && t.step.Bases == nil:
 		return fault.New(fault.Usage, "", "nothing can find the base %q of the image", p.Base)
-	case t.packaged.compiled() && (p.Base != "" && slices.Contains(systemNames, t.program.name) || len(p.Files) > 0 && t.program.name == treeName):
+	case t.compiled() && (p.Base != "" && slices.Contains(systemNames, t.program.name) || len(p.Files) > 0 && t.program.name == treeName):
 		return fault.New(fault.Usage, "set another name of the project", "the program %q would take the place of a directory of the image", t.program.name)
-	case p.Base == "" && p.starts() && !t.packaged.compiled():
+	case p.Base == "" && p.starts() && !t.compiled():
 		return fault.New(fault.Usage, `name an image that holds what runs it: base = "..." in [cleanroom.package] of ggen.toml`,
 			"an image of a tree of kind %s has an entry point and no base", t.packaged.kind())
 	case len(p.Files) > 0:
@@ -132,11 +132,11 @@ var systemNames = []string{
 	"bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "media", "mnt", "opt", "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var",
 }
 
-// compiled reports that a build of the suite may make a program for the image.
-func (s *suite) compiled() bool {
-	switch s.runner.(type) {
+// compiled reports that a build may make a program for the image.
+func (t *trial) compiled() bool {
+	switch t.packaged.runner.(type) {
 	case golang, cargo:
-		return true
+		return !t.program.library
 	}
 	return false
 }
@@ -312,7 +312,7 @@ func (t *trial) packageFacts(facts map[string]string) {
 		}
 	case t.baseRef.Pinned():
 		facts["package.base"] = t.baseRef.String()
-	case !t.packaged.compiled() && !t.step.Tests.selects():
+	case !t.compiled() && !t.step.Tests.selects():
 		facts["package.note"] = `the image holds the tree and nothing that runs it: to deploy it, name base and entrypoint in [cleanroom.package] of ggen.toml`
 	}
 }

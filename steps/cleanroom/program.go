@@ -3,6 +3,7 @@ package cleanroom
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"go/build/constraint"
 	"go/parser"
 	"go/token"
@@ -31,10 +32,14 @@ type program struct {
 	dir string
 	// name is the name of the executable.
 	name string
+	// library is set where a module has no main package: its image is the tree, as that
+	// of a language that is not compiled.
+	library bool
 }
 
 // findProgram finds the main package of the tree: the one that is configured,
-// else the root, else the only one in a directory below cmd.
+// else the root, else the only one in a directory below cmd. A module that has none is
+// a library, unless something is said of how it runs.
 func findProgram(tree *os.Root, pack Package, tool Toolchain) (program, error) {
 	module, err := modulePath(tree)
 	if err != nil {
@@ -45,6 +50,13 @@ func findProgram(tree *os.Root, pack Package, tool Toolchain) (program, error) {
 		return program{}, err
 	}
 	p.name = pack.Name
+	if p.library = p.dir == ""; p.library {
+		if pack.Port != 0 || pack.starts() {
+			return program{}, fault.New(fault.Finding, "put one at the root or in a directory below cmd", "the tree has no main package")
+		}
+		p.name = cmp.Or(p.name, treeName)
+		return p, nil
+	}
 	if p.name == "" {
 		p.name = path.Base(path.Join(module, p.dir))
 		if !programName().MatchString(p.name) {
@@ -54,6 +66,7 @@ func findProgram(tree *os.Root, pack Package, tool Toolchain) (program, error) {
 	return p, nil
 }
 
+// mainPackage returns the directory of the main package; empty if there is none.
 func mainPackage(tree *os.Root, configured string, tool Toolchain) (string, error) {
 	if configured != "" {
 		dir := path.Clean(configured)
@@ -80,9 +93,9 @@ func mainPackage(tree *os.Root, configured string, tool Toolchain) (string, erro
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", fault.New(fault.Finding, "put one at the root or in a directory below cmd", "the tree has no main package")
+		return "", nil
 	default:
-		return "", fault.New(fault.Usage, "say which one is the program", "the tree has %d main packages: %s", len(found), strings.Join(found, ", "))
+		return "", fault.New(fault.Usage, "say which one is the program: main = "+strconv.Quote(found[0])+" in [cleanroom.package] of ggen.toml", "the tree has %d main packages: %s", len(found), strings.Join(found, ", "))
 	}
 }
 

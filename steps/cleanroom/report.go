@@ -23,6 +23,8 @@ type report struct {
 	Order    []string     `json:"order,omitempty"`
 	Packages []unitReport `json:"packages"`
 	Tests    []testReport `json:"tests"`
+	// NotRun are test processes that never began, or were ended with the run.
+	NotRun []string `json:"not_run,omitempty"`
 	// Quarantine is what may fail now, and Expired what may not any more.
 	Quarantine []Quarantined `json:"quarantine,omitempty"`
 	Expired    []Quarantined `json:"quarantine_expired,omitempty"`
@@ -62,7 +64,7 @@ func (r *results) unitNames() []string { return slices.Sorted(maps.Keys(r.units)
 func (t *trial) json() ([]byte, error) {
 	doc := report{
 		Schema: 1, Seed: strconv.FormatUint(t.seed, 10), Packages: []unitReport{}, Tests: []testReport{},
-		Quarantine: t.quarantine, Expired: t.expired,
+		Quarantine: t.quarantine, Expired: t.expired, NotRun: t.notRun,
 	}
 	if len(t.order) > 1 {
 		doc.Order = t.order
@@ -105,6 +107,7 @@ type junitSuites struct {
 	XMLName  xml.Name     `xml:"testsuites"`
 	Tests    int          `xml:"tests,attr"`
 	Failures int          `xml:"failures,attr"`
+	Errors   int          `xml:"errors,attr"`
 	Skipped  int          `xml:"skipped,attr"`
 	Suites   []junitSuite `xml:"testsuite"`
 }
@@ -117,8 +120,6 @@ type junitSuite struct {
 	Skipped  int         `xml:"skipped,attr"`
 	Time     string      `xml:"time,attr"`
 	Cases    []junitCase `xml:"testcase"`
-	// SystemErr holds why a package failed without a failing test.
-	SystemErr string `xml:"system-err,omitempty"`
 }
 
 type junitCase struct {
@@ -126,6 +127,7 @@ type junitCase struct {
 	Name    string        `xml:"name,attr"`
 	Time    string        `xml:"time,attr"`
 	Failure *junitMessage `xml:"failure"`
+	Error   *junitMessage `xml:"error"`
 	Skipped *junitMessage `xml:"skipped"`
 }
 
@@ -140,8 +142,14 @@ func (t *trial) junit() ([]byte, error) {
 	for _, s := range t.suites {
 		for _, suite := range s.results.junit() {
 			doc.Suites = append(doc.Suites, *suite)
-			doc.Tests, doc.Failures, doc.Skipped = doc.Tests+suite.Tests, doc.Failures+suite.Failures, doc.Skipped+suite.Skipped
+			doc.Tests, doc.Failures = doc.Tests+suite.Tests, doc.Failures+suite.Failures
+			doc.Errors, doc.Skipped = doc.Errors+suite.Errors, doc.Skipped+suite.Skipped
 		}
+	}
+	for _, name := range t.notRun {
+		c := junitCase{Class: name, Name: name, Time: seconds(0), Skipped: &junitMessage{Message: "not run: the run ended before"}}
+		doc.Suites = append(doc.Suites, junitSuite{Name: name, Tests: 1, Skipped: 1, Time: c.Time, Cases: []junitCase{c}})
+		doc.Tests, doc.Skipped = doc.Tests+1, doc.Skipped+1
 	}
 	slices.SortStableFunc(doc.Suites, func(a, b junitSuite) int { return strings.Compare(a.Name, b.Name) })
 	var buf bytes.Buffer
@@ -167,21 +175,45 @@ func (r *results) junit() map[string]*junitSuite {
 			suite = &junitSuite{Name: r.label(id.unit), Time: seconds(0)}
 			suites[id.unit] = suite
 		}
-		suite.add(r.label(id.unit), cmp.Or(id.name, r.label(id.unit)), r.tests[id])
+		instead, limit := "failed", false
+		if u := r.units[id.unit]; id.name == "" && u != nil {
+			instead, limit = u.ending()
+		}
+		suite.add(r.label(id.unit), cmp.Or(id.name, r.label(id.unit)), r.tests[id], instead, limit)
 	}
+	// Most readers look at test cases alone: what failed without a failing test is one.
 	for _, name := range r.broken() {
-		suites[name].Errors, suites[name].SystemErr = 1, r.why(name)
+		s, why := suites[name], r.why(name)
+		message, limit := r.units[name].ending()
+		if !limit {
+			message = firstLine(why, message)
+		}
+		s.Tests, s.Errors = s.Tests+1, 1
+		s.Cases = append(s.Cases, junitCase{Class: s.Name, Name: s.Name, Time: s.Time, Error: &junitMessage{Message: message, Text: why}})
 	}
 	return suites
 }
 
-func (s *junitSuite) add(class, name string, t *testResult) {
+// ending says how the process of a unit ended, and whether that is what made it fail,
+// whatever it printed.
+func (u *unitResult) ending() (text string, limit bool) {
+	if u.status == nil || u.status.OK() {
+		return "failed", false
+	}
+	return u.status.String(), u.cut()
+}
+
+// add adds a test; ending is why it failed if it did not say so, or in any case.
+func (s *junitSuite) add(class, name string, t *testResult, ending string, always bool) {
 	c := junitCase{Class: class, Name: name, Time: seconds(t.seconds)}
 	s.Tests++
 	switch t.end() {
 	case state.Failed:
 		s.Failures++
-		c.Failure = &junitMessage{Message: firstLine(t.output.String(), "failed"), Text: t.output.String()}
+		c.Failure = &junitMessage{Message: ending, Text: t.output.String()}
+		if !always {
+			c.Failure.Message = firstLine(t.output.String(), ending)
+		}
 	case state.Skipped:
 		s.Skipped++
 		c.Skipped = &junitMessage{Message: firstLine(t.output.String(), "skipped")}
@@ -198,7 +230,7 @@ func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 3, 64) }
 func firstLine(text, instead string) string {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if line != "" && !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "--- ") {
+		if line != "" && !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "--- ") && !strings.HasPrefix(line, "-test.shuffle ") {
 			return line
 		}
 	}

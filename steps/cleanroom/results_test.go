@@ -167,10 +167,10 @@ func TestReports(t *testing.T) {
 	if err := xml.Unmarshal(b, &suites); err != nil {
 		t.Fatalf("%v\n%s", err, b)
 	}
-	if suites.Tests != 5 || suites.Failures != 3 || suites.Skipped != 1 || len(suites.Suites) != 3 {
+	if suites.Tests != 6 || suites.Failures != 3 || suites.Errors != 1 || suites.Skipped != 1 || len(suites.Suites) != 3 {
 		t.Errorf("%d tests, %d failures, %d skipped in %d suites\n%s", suites.Tests, suites.Failures, suites.Skipped, len(suites.Suites), b)
 	}
-	if s := suites.Suites[0]; s.Name != "bad" || s.Errors != 1 || !strings.Contains(s.SystemErr, "undefined: x") {
+	if s := suites.Suites[0]; s.Name != "bad" || s.Errors != 1 || len(s.Cases) != 1 || s.Cases[0].Error == nil || !strings.Contains(s.Cases[0].Error.Text, "undefined: x") {
 		t.Errorf("broken package reported as %+v", s)
 	}
 	if b, err = tr.json(); err != nil {
@@ -179,6 +179,43 @@ func TestReports(t *testing.T) {
 	var doc report
 	if err := json.Unmarshal(b, &doc); err != nil || len(doc.Tests) != 5 || doc.Seed != "7" {
 		t.Errorf("%v: %s", err, b)
+	}
+}
+
+// How a process ended is said where it did not say so itself, and where it could not.
+func TestJUnitSaysHowAProcessEnded(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		printed string
+		status  exitStatus
+		named   bool // whether the test has a name of its own in the file
+		want    string
+	}{
+		{"", exitStatus{Code: 3}, false, "exit code 3"},
+		{"no such table\n", exitStatus{Code: 3}, false, "no such table"},
+		{"", exitStatus{Code: 139, Signal: "SIGSEGV"}, false, "ended by signal SIGSEGV"},
+		{"a line of many\n", exitStatus{Code: 137, OutputLimit: true}, false, "killed: wrote more output than its limit"},
+		{"waiting\n", exitStatus{Code: 137, TimedOut: true}, true, "killed: ran longer than its limit (0s)"},
+	} {
+		r := newResults(Shell, "", nil)
+		var text tail
+		text.add(c.printed)
+		id := testID{unit: "a_test.sh"}
+		outcome := state.Failed
+		if c.named {
+			id.name, outcome = "test x", state.Passed
+		}
+		r.endTest(id, outcome, 0, c.printed)
+		r.endUnit("a_test.sh", c.status, &text, "")
+		s := r.junit()["a_test.sh"]
+		last := s.Cases[len(s.Cases)-1]
+		got := last.Failure
+		if c.named {
+			got = last.Error
+		}
+		if got == nil || got.Message != c.want || s.Failures+s.Errors != 1 {
+			t.Errorf("%q, %s: %+v in %+v", c.printed, c.status, got, s)
+		}
 	}
 }
 

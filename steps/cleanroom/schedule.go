@@ -85,10 +85,10 @@ type task struct {
 
 // String names the task in the order that is logged.
 func (k task) String() string {
-	if len(k.units) == 1 {
-		return k.suite.results.label(k.units[0])
+	if k.suite.runner.whole() {
+		return k.suite.name
 	}
-	return k.suite.name + " " + strconv.Itoa(len(k.units)) + " units"
+	return k.suite.results.label(k.units[0])
 }
 
 // errFailFast is why tests end when another has failed.
@@ -144,28 +144,30 @@ func (t *trial) sayTests(tasks []task) {
 func (t *trial) pool(ctx context.Context, tasks []task) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	queue := make(chan task)
+	queue := make(chan int)
 	var workers sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
+	done := map[int]bool{} // by index
 	for range min(t.parallel(), len(tasks)) {
 		workers.Go(func() {
-			for k := range queue {
-				failed, err := t.carry(ctx, k)
+			for i := range queue {
+				failed, err := t.carry(ctx, tasks[i])
+				mu.Lock()
+				done[i] = err == nil
 				if err != nil && !errors.Is(context.Cause(ctx), errFailFast) {
-					mu.Lock()
 					errs = append(errs, err)
-					mu.Unlock()
 				}
+				mu.Unlock()
 				if failed && t.step.Tests.FailFast {
 					stop(errFailFast)
 				}
 			}
 		})
 	}
-	for _, k := range tasks {
+	for i := range tasks {
 		select {
-		case queue <- k:
+		case queue <- i:
 			continue
 		case <-ctx.Done():
 		}
@@ -173,6 +175,12 @@ func (t *trial) pool(ctx context.Context, tasks []task) error {
 	}
 	close(queue)
 	workers.Wait()
+	for i, k := range tasks {
+		if !done[i] {
+			t.notRun = append(t.notRun, k.String())
+		}
+	}
+	slices.Sort(t.notRun)
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, errFailFast) {
 		return err
 	}
@@ -191,6 +199,7 @@ func (t *trial) parallel() int {
 func (t *trial) carry(ctx context.Context, k task) (failed bool, err error) {
 	got, err := t.attempt(ctx, k, 0, nil)
 	if err != nil {
+		k.suite.results.merge(got.ended())
 		return false, err
 	}
 	for n := 1; n <= t.step.Tests.Retries && got.gates(); n++ {
@@ -208,6 +217,27 @@ func (t *trial) carry(ctx context.Context, k task) (failed bool, err error) {
 	failed = got.gates()
 	k.suite.results.merge(got)
 	return failed, nil
+}
+
+// ended returns what of the results is sure where a process was ended with the run: the
+// tests and units that had ended by themselves.
+func (r *results) ended() *results {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sure := newResults(r.kind, r.module, nil)
+	for id, test := range r.tests {
+		if test.outcome != "" {
+			copied := *test
+			sure.tests[id] = &copied
+		}
+	}
+	for name, u := range r.units {
+		if u.outcome != "" {
+			copied := *u
+			sure.units[name] = &copied
+		}
+	}
+	return sure
 }
 
 // gates reports that something failed.

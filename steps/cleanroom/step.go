@@ -281,7 +281,11 @@ func (t *trial) equip(ctx context.Context, tree *os.Root) (err error) {
 		s.results = newResults(s.kind(), "", t.log.add)
 	}
 	t.packaged = t.suites[0]
-	if t.program, err = t.packaged.runner.program(tree, t.step.Package, t.packaged.tool); err != nil {
+	t.program, err = t.packaged.runner.program(tree, t.step.Package, t.packaged.tool)
+	if err != nil && t.packaged.kind() == Go && t.step.Tests.selects() {
+		t.program, err = program{name: treeName, library: true}, nil // no image is made
+	}
+	if err != nil {
 		return err
 	}
 	if err := t.findDockerfile(ctx); err != nil {

@@ -371,6 +371,39 @@ func TestRunWallLimit(t *testing.T) {
 	}
 }
 
+// A module without a main package is tested like any other, and its image is the tree;
+// with several of them some tests can still run, since no image is made.
+func TestRunLibrary(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.step.Package.Port = 0
+	res, err := l.run(t, map[string]string{
+		"go.mod": "module example.com/sum\n\ngo 1.21\n", "sum.go": "package sum\n\nfunc Sum(a, b int) int { return a + b }\n",
+		"sum_test.go": "package sum\n\nimport \"testing\"\n\nfunc TestSum(t *testing.T) {\n\tif Sum(1, 2) != 3 {\n\t\tt.Fail()\n\t}\n}\n",
+	})
+	if err != nil || len(res.Entry.Checks) != 1 || res.Entry.Cleanroom.Image == "" || res.Evidence.Facts["package.note"] == "" {
+		t.Fatalf("%v: %+v, %v", err, res.Entry, res.Evidence.Facts)
+	}
+	dir := t.TempDir()
+	if _, err := (oci.Client{}).Unpack(t.Context(), l.blobs, &res.Entry, dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "app", "sum.go")); err != nil {
+		t.Error(err)
+	}
+
+	l = newLab(t)
+	l.step.Tests.Files = []string{"a"}
+	const test = "package main\n\nimport \"testing\"\n\nfunc TestX(t *testing.T) {}\n"
+	res, err = l.run(t, map[string]string{
+		"go.mod": "module example.com/two\n\ngo 1.21\n", "cmd/x/main.go": "package main\n\nfunc main() {}\n", "cmd/y/main.go": "package main\n\nfunc main() {}\n",
+		"a/a_test.go": strings.Replace(test, "main", "a", 1),
+	})
+	if err != nil || len(res.Entry.Checks) != 1 || res.Entry.Cleanroom.Image != "" {
+		t.Errorf("%v: %+v", err, res.Entry)
+	}
+}
+
 func TestRunWithoutTests(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -346,6 +346,12 @@ func TestFailFast(t *testing.T) {
 	if fault.KindOf(err) != fault.Finding || len(res.Entry.Checks) != 1 {
 		t.Errorf("%v with %v", err, res.Entry.Checks)
 	}
+	if text := l.results(t, cleanroom.FileText); !strings.Contains(text, "not run             slow00_test.sh\n") || !strings.HasSuffix(text, "1 of 1 tests failed, 15 not run\n") {
+		t.Errorf("results: %s", text)
+	}
+	if xml := l.results(t, cleanroom.FileJUnit); strings.Count(xml, "<skipped ") != 15 {
+		t.Errorf("JUnit: %s", xml)
+	}
 }
 
 // Some tests make no image, and the claim says which ones ran.

@@ -64,6 +64,7 @@ type trial struct {
 	source  state.Artifact
 	leftOut []string
 	order   []string // of the jobs, as they were started
+	notRun  []string // of the jobs, those that never began or were ended with the run
 	// requests are what was asked of registries.
 	requests []string
 	// gate is the way out of the tests at proxy, where they have one.

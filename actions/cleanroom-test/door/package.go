@@ -21,7 +21,7 @@ func builderOf(project *config.Project) cleanroom.FileBuilder {
 func imageOf(project *config.Project) cleanroom.Package {
 	p := project.Cleanroom.Package
 	return cleanroom.Package{
-		Name: project.Name, Port: cmp.Or(p.Port, project.Service.Port), User: p.User, Labels: p.Labels,
+		Name: project.Name, Main: p.Main, Port: cmp.Or(p.Port, project.Service.Port), User: p.User, Labels: p.Labels,
 		Base: p.Base, Files: p.Files, Entrypoint: p.Entrypoint, Args: p.Args, Env: p.Env,
 		Dockerfile: p.Dockerfile, Builder: p.Builder, BuildNetwork: p.BuildNetwork,
 	}

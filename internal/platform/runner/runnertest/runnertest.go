@@ -182,7 +182,7 @@ func Report(name string, content []byte) error {
 		}
 	}
 	for name := range cases {
-		if !strings.Contains(" testsuites testsuite testcase failure skipped properties property system-out system-err ", " "+name+" ") {
+		if !strings.Contains(" testsuites testsuite testcase failure error skipped properties property system-out system-err ", " "+name+" ") {
 			return fmt.Errorf("element %s", name)
 		}
 	}
