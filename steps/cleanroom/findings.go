@@ -86,7 +86,7 @@ func (t *trial) buildFinding(s *suite) finding.Finding {
 	return finding.Finding{
 		Rule: RuleBuild, Severity: finding.Critical,
 		What:  "the tree does not build: " + firstError(text, s.build.status.String()),
-		Where: t.place(s, ".", text), Why: text, Fix: buildFix(text),
+		Where: t.place(s, ".", text), Why: text, Fix: t.buildFix(text),
 		Reproduce: strings.TrimSpace(s.build.command + " " + t.program.directory()),
 	}
 }
@@ -99,14 +99,14 @@ func (p program) directory() string {
 	return "./" + p.dir
 }
 
-func buildFix(text string) string {
+func (t *trial) buildFix(text string) string {
 	switch {
 	case strings.Contains(text, "GOTOOLCHAIN=local"):
 		return "install the Go version that go.mod asks for, or lower it there"
 	case strings.Contains(text, "no required module provides") || strings.Contains(text, "missing go.sum entry"):
 		return "the clean room has no network: lock the dependency with `go mod tidy`, or vendor it with `go mod vendor`"
 	default:
-		return "fix the code, or the template that made it"
+		return t.fix("fix the code")
 	}
 }
 
@@ -118,7 +118,7 @@ func (t *trial) vetFinding(s *suite) finding.Finding {
 	return finding.Finding{
 		Rule: RuleVet, Severity: finding.High,
 		What:  s.vet.command + " has remarks: " + firstError(text, s.vet.status.String()),
-		Where: t.place(s, ".", text), Why: text, Fix: "fix the code, or the template that made it",
+		Where: t.place(s, ".", text), Why: text, Fix: t.fix("fix the code"),
 		Reproduce: s.vet.command + " ./...",
 	}
 }
@@ -145,7 +145,7 @@ func (t *trial) testFindings(s *suite) []finding.Finding {
 		text := s.test.text.String()
 		found = append(found, finding.Finding{
 			Rule: RuleTest, Severity: finding.Critical, What: s.test.command + " failed: " + firstError(text, s.test.status.String()),
-			Where: t.place(s, ".", text), Why: text, Fix: "fix the code, or the template that made it", Reproduce: s.test.command + " ./...",
+			Where: t.place(s, ".", text), Why: text, Fix: t.fix("fix the code"), Reproduce: s.test.command + " ./...",
 		})
 	}
 	return found
@@ -163,17 +163,37 @@ func (r *results) hasFailedChild(id testID) bool {
 
 func (t *trial) testFinding(s *suite, id testID, r *testResult) finding.Finding {
 	text := r.output.String()
-	what := fmt.Sprintf("test %s failed", s.results.name(id))
+	f := finding.Finding{
+		Rule: RuleTest, Severity: finding.Critical, What: fmt.Sprintf("test %s failed", s.results.name(id)),
+		Where: t.place(s, s.directory(id.unit), text), Why: text, Fix: t.fix("fix the code or the test"), Reproduce: s.runner.reproduce(t, s, id),
+	}
 	if u := s.results.units[id.unit]; u != nil && u.status != nil && id.name == "" && !u.status.OK() {
-		what += ": " + u.status.String()
+		f.What += ": " + u.status.String()
+		if limit, ok := limitFinding("", *u.status); ok {
+			f.Fix = unitLimitFix(*u.status, limit.Fix)
+		}
 	}
 	if r.outcome == "" {
-		what = fmt.Sprintf("test %s did not end", s.results.name(id))
+		f.What = fmt.Sprintf("test %s did not end", s.results.name(id))
 	}
-	return finding.Finding{
-		Rule: RuleTest, Severity: finding.Critical, What: what, Where: t.place(s, s.directory(id.unit), text), Why: text,
-		Fix: "fix the code or the test, or the template that made it", Reproduce: s.runner.reproduce(t, s, id),
+	return f
+}
+
+// fix completes advice to mend the tree: what a template made is mended there.
+func (t *trial) fix(advice string) string {
+	if t.step.Source != nil {
+		return advice
 	}
+	return advice + ", or the template that made it"
+}
+
+// unitLimitFix is what to do about a limit that ended the process of one unit, which
+// has a time of its own.
+func unitLimitFix(status exitStatus, otherwise string) string {
+	if status.TimedOut {
+		return "make it faster, or raise its time: --test-timeout, or test_timeout_seconds in [testing]"
+	}
+	return otherwise
 }
 
 // directory returns the directory of a unit, which paths in its output may be relative to.
@@ -191,7 +211,7 @@ func (t *trial) unitFinding(s *suite, unit string) finding.Finding {
 	}
 	f := finding.Finding{
 		Rule: RuleTest, Severity: finding.Critical, Where: t.place(s, s.directory(unit), text), Why: text,
-		Fix: "fix the code, or the template that made it", Reproduce: s.runner.reproduce(t, s, testID{unit: unit}),
+		Fix: t.fix("fix the code"), Reproduce: s.runner.reproduce(t, s, testID{unit: unit}),
 	}
 	switch label := s.results.label(unit); {
 	case u.failedBuild != "":
@@ -206,7 +226,7 @@ func (t *trial) unitFinding(s *suite, unit string) finding.Finding {
 	default:
 		f.What = fmt.Sprintf("%s failed outside of its tests: %s", label, u.status)
 		if limit, ok := limitFinding(label, *u.status); ok {
-			f.Rule, f.Fix = limit.Rule, limit.Fix
+			f.Rule, f.Fix = limit.Rule, unitLimitFix(*u.status, limit.Fix)
 		}
 	}
 	if f.Where == (finding.Place{}) && t.isFile(unit) {

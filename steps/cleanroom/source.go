@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
@@ -19,7 +20,8 @@ import (
 //
 // What Git ignores by .gitignore files of the directory, .git and other directories of
 // version control, .ggen and .cleanroom are no part of it. A link to a file of the
-// directory is that file; a link to anything else is left out, which a finding says.
+// directory is that file; a link to anything else is left out, as are pipes, sockets and
+// devices, which a finding says.
 type Source struct {
 	// Dir is a directory of the host.
 	Dir string
@@ -52,8 +54,8 @@ func (t *trial) findTree(ctx context.Context, in state.State, blobs state.Blobs)
 	return tree, err
 }
 
-// pack keeps the directory as a tree, and returns the links that it left out.
-func (s Source) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, leftOut []string, err error) {
+// pack keeps the directory as a tree, and returns what it left out.
+func (s Source) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, _ []leftOut, err error) {
 	root, err := os.OpenRoot(s.Dir)
 	if err != nil {
 		return state.Artifact{}, nil, fault.Wrap(err, fault.Usage, "name a directory that can be read", "open the source")
@@ -65,7 +67,7 @@ func (s Source) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, 
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
 	files := &sourceFS{FS: root.FS(), root: root, left: maxSourceFiles, bytes: maxSourceBytes}
-	if err := state.Pack(ctx, w, files, files.skip); err != nil {
+	if err := state.Pack(ctx, w, files, nil); err != nil {
 		return state.Artifact{}, nil, fault.Wrap(err, fault.Unavailable, "", "read the source "+s.Dir)
 	}
 	tree, err := w.Commit(state.ArtifactTree)
@@ -75,55 +77,76 @@ func (s Source) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, 
 // refused are directories that are never part of a source.
 var refused = []string{".git", ".hg", ".svn", ".bzr", ".jj", ".ggen", ".cleanroom"}
 
-// sourceFS shows a directory without links: a link to a file in it as that file.
+// sourceFS shows a directory as its source: without what is no part of it, and a link to
+// a file in it as that file.
 type sourceFS struct {
 	fs.FS
 	root    *os.Root
 	ignored ignores
-	leftOut []string
+	leftOut []leftOut
 	// left and bytes are how much more there may be.
 	left  int
 	bytes int64
 }
 
-// skip leaves out what is no part of a source.
+// leftOut is a file that is no part of the source although nothing ignores it.
+type leftOut struct{ name, what, why string }
+
+// ReadDir lists what of a directory is source.
+func (s *sourceFS) ReadDir(dir string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(s.FS, dir)
+	if err != nil {
+		return nil, err
+	}
+	kept := entries[:0]
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		if s.skip(name, e) {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has gone since
+		}
+		if err != nil {
+			return nil, err
+		}
+		if e.Type()&fs.ModeSymlink != 0 {
+			// A root does not follow a link out of it.
+			if info, err = s.root.Stat(name); err != nil || !info.Mode().IsRegular() {
+				s.leftOut = append(s.leftOut, leftOut{name, "a link was left out of the source", "it leads to no file of the directory"})
+				continue
+			}
+			e = fs.FileInfoToDirEntry(named{info, e.Name()})
+		}
+		switch {
+		case !info.Mode().IsRegular() && !info.IsDir():
+			s.leftOut = append(s.leftOut, leftOut{name, "a special file was left out of the source", "it is a pipe, a socket or a device"})
+			continue
+		case !utf8.ValidString(e.Name()):
+			return nil, fault.New(fault.Finding, "rename it, or ignore it by a .gitignore", "the file name %q is not valid UTF-8", name)
+		}
+		if s.left--; s.left < 0 {
+			return nil, fault.New(fault.Finding, tooMuch, "there are more than %d files", maxSourceFiles)
+		}
+		if info.Mode().IsRegular() {
+			if s.bytes -= info.Size(); s.bytes < 0 {
+				return nil, fault.New(fault.Finding, tooMuch, "the files have more than %d bytes", int64(maxSourceBytes))
+			}
+		}
+		kept = append(kept, e)
+	}
+	return kept, nil
+}
+
+const tooMuch = "ignore what is not source by a .gitignore"
+
+// skip reports what is no part of any source.
 func (s *sourceFS) skip(name string, d fs.DirEntry) bool {
 	if slices.Contains(refused, path.Base(name)) && (d.IsDir() || path.Base(name) == ".git") {
 		return true // .git is a file in a work tree
 	}
-	if s.ignored.match(s.root, name, d.IsDir()) {
-		return true
-	}
-	if d.Type()&fs.ModeSymlink != 0 {
-		s.leftOut = append(s.leftOut, name)
-		return true
-	}
-	return false
-}
-
-// ReadDir lists a directory, links to files as files.
-func (s *sourceFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	entries, err := fs.ReadDir(s.FS, name)
-	for i, e := range entries {
-		if s.left--; s.left < 0 {
-			return nil, fault.New(fault.Finding, "ignore what is not source by a .gitignore", "there are more than %d files", maxSourceFiles)
-		}
-		info, err := e.Info()
-		if e.Type()&fs.ModeSymlink != 0 {
-			// A root does not follow a link out of it.
-			if info, err = s.root.Stat(path.Join(name, e.Name())); err == nil && info.Mode().IsRegular() {
-				entries[i] = fs.FileInfoToDirEntry(named{info, e.Name()})
-			} else {
-				err = nil
-			}
-		}
-		if err == nil && info != nil && info.Mode().IsRegular() {
-			if s.bytes -= info.Size(); s.bytes < 0 {
-				return nil, fault.New(fault.Finding, "ignore what is not source by a .gitignore", "the files have more than %d bytes", int64(maxSourceBytes))
-			}
-		}
-	}
-	return entries, err
+	return s.ignored.match(s.root, name, d.IsDir())
 }
 
 // markSource makes the entry the first of a chain, if a directory was built.
@@ -135,13 +158,13 @@ func (t *trial) markSource(e *state.Entry) {
 	e.Artifacts = append(e.Artifacts, t.source)
 }
 
-// leftOutFindings names the links that are no part of the source.
+// leftOutFindings names the files that are no part of the source.
 func (t *trial) leftOutFindings() []finding.Finding {
 	var found []finding.Finding
-	for _, name := range t.leftOut[:min(len(t.leftOut), maxFindings)] {
+	for _, l := range t.leftOut[:min(len(t.leftOut), maxFindings)] {
 		found = append(found, finding.Finding{
-			Rule: RuleSource, Severity: finding.Low, What: "a link was left out of the source", Where: finding.Place{File: name},
-			Why: "it leads to no file of the directory", Fix: "replace it by a file, or ignore it by a .gitignore",
+			Rule: RuleSource, Severity: finding.Low, What: l.what, Where: finding.Place{File: l.name},
+			Why: l.why, Fix: "replace it by a file, or ignore it by a .gitignore",
 		})
 	}
 	return found

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,6 +108,40 @@ func TestSource(t *testing.T) {
 	}
 	if digests[0] != digests[1] {
 		t.Errorf("two directories with the same files give %v", digests)
+	}
+}
+
+// What is ignored is not counted, and what cannot be source is named.
+func TestSourceOfOddFiles(t *testing.T) {
+	t.Parallel()
+	l := newSuiteLab(t, cleanroom.Shell)
+	dir := sourceDir(t, map[string]string{"a_test.sh": "exit 0\n", ".gitignore": "*.img\n", "disk.img": ""})
+	if err := os.Truncate(filepath.Join(dir, "disk.img"), 1<<40); err != nil { // it has no blocks
+		t.Skip(err)
+	}
+	socket, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Skip(err)
+	}
+	defer socket.Close()
+	l.step.Source = &cleanroom.Source{Dir: dir}
+	res, err := l.step.Run(t.Context(), nil, l.blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := treeNames(t, l, res.Entry); !slices.Equal(got, []string{".gitignore", "a_test.sh"}) {
+		t.Errorf("the source has %v", got)
+	}
+	if f := res.Evidence.Findings; len(f) != 1 || f[0].Where.File != "s" || !strings.Contains(f[0].What, "special file") {
+		t.Errorf("findings %v", f)
+	}
+
+	if err := os.WriteFile(filepath.Join(dir, "bad\xff_test.sh"), nil, 0o644); err != nil {
+		t.Skip(err)
+	}
+	_, err = l.step.Run(t.Context(), nil, l.blobs)
+	if fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), `"bad\xff_test.sh" is not valid UTF-8`) {
+		t.Errorf("got %v", err)
 	}
 }
 

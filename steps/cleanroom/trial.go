@@ -59,10 +59,10 @@ type trial struct {
 	results *os.Root
 
 	log logBuffer
-	// source is the tree that was made of a directory, leftOut the links that are not in
+	// source is the tree that was made of a directory, leftOut the files that are not in
 	// it; empty for a tree of a state.
 	source  state.Artifact
-	leftOut []string
+	leftOut []leftOut
 	order   []string // of the jobs, as they were started
 	notRun  []string // of the jobs, those that never began or were ended with the run
 	// requests are what was asked of registries.

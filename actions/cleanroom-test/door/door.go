@@ -154,7 +154,18 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 		}
 		step.Source = &cleanroom.Source{Dir: a.Abs(r.Source)}
 	}
-	return a.RunSteps(ctx, chain, app.Run{Verdict: "built, tested and packaged", Failed: "cleanroom-test: no image was made"}, step)
+	verdict := "built, tested and packaged"
+	if len(step.Tests.Files) > 0 {
+		verdict = "built and tested in part: no image is made of that"
+	}
+	start := a.Now()
+	err = a.RunSteps(ctx, chain, app.Run{Verdict: verdict, Failed: "cleanroom-test: no image was made"}, step)
+	rooms, rerr := newRooms(a, project)
+	if rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	rooms.keepTestMetrics(ctx, nil, step.Tests.ResultsDir, start)
+	return err
 }
 
 // NewStep returns the phase as project and options ask for it.

@@ -30,7 +30,7 @@ type MetricsShow struct {
 
 // Help shows how it is called.
 func (*MetricsShow) Help() string {
-	return `Of an environment that exists, what is measured now; else what the last test run or
+	return `Of an environment that exists, what is measured now; else what the last run of tests or
 the last environment left in .cleanroom/metrics.json.
 
 Examples:

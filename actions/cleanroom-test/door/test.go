@@ -98,11 +98,7 @@ func (t *TestRun) Run(ctx context.Context, a *app.App) (err error) {
 	}
 	start := a.Now()
 	err = a.RunSteps(ctx, chain, app.Run{Verdict: "tested", Failed: "cleanroom-test: tests failed"}, step)
-	if r.project.Metrics.Enabled {
-		if merr := r.keepTestMetrics(ctx, e, step.Tests.ResultsDir, start); merr != nil {
-			a.Log.WarnContext(ctx, "metrics", "error", merr)
-		}
-	}
+	r.keepTestMetrics(ctx, e, step.Tests.ResultsDir, start)
 	return err
 }
 
@@ -127,12 +123,24 @@ func profile(path string) (stop func() error, err error) {
 	}, nil
 }
 
-// keepTestMetrics keeps what a test run used: its results, and the containers of the
-// environment it ran in, if that was there before.
-func (r *rooms) keepTestMetrics(ctx context.Context, e *keeper.Environment, results string, start time.Time) error {
+// keepTestMetrics keeps what a test run used, if the project wants that: its results,
+// and the containers of the environment it ran in, if that was there before.
+func (r *rooms) keepTestMetrics(ctx context.Context, e *keeper.Environment, results string, start time.Time) {
+	if !r.project.Metrics.Enabled {
+		return
+	}
+	if err := r.writeTestMetrics(ctx, e, results, start); err != nil {
+		r.app.Log.WarnContext(ctx, "metrics", "error", err)
+	}
+}
+
+func (r *rooms) writeTestMetrics(ctx context.Context, e *keeper.Environment, results string, start time.Time) error {
 	f, err := os.Open(filepath.Join(results, cleanroom.FileResults))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing ran
+	}
 	if err != nil {
-		return err // without results nothing ran
+		return err
 	}
 	defer f.Close()
 	if st, err := f.Stat(); err != nil || st.ModTime().Before(start.Add(-2*time.Second)) {
