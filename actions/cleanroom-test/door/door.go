@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
 	"github.com/ultrafast-ci/ultrafast/internal/oci"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/auto"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/rootfs"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/toolchain"
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
@@ -211,7 +214,26 @@ func NewStep(ctx context.Context, a *app.App, project *config.Project, o Options
 // Backend returns the clean room that the project asks for; nil asks for that of this
 // machine.
 func Backend(a *app.App, project *config.Project, cache string) (sandbox.Backend, error) {
-	return choose(project, cache).open(a.Log)
+	c := choose(project, cache)
+	if c.Type == auto.Name || c.Type == embedded.Name {
+		if err := writable(c.StateDir); err != nil {
+			// An engine would be tried in its place, whose refusal says nothing of this.
+			return nil, fault.Wrap(err, fault.Unavailable, "set XDG_CACHE_HOME to a directory that can be written", "keep a record of environments")
+		}
+	}
+	return c.open(a.Log)
+}
+
+// writable makes a directory in which others can be made.
+func writable(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	trace, err := os.MkdirTemp(dir, ".writable-")
+	if err != nil {
+		return err
+	}
+	return os.Remove(trace)
 }
 
 // Images returns the images that containers of the project may name. Environment is
@@ -314,12 +336,15 @@ func (e *Exec) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
+	code := exitOurs
 	job, err := e.job(a, project)
-	if err != nil {
-		return err
+	switch {
+	case err == nil:
+		job.argv = argv
+		code, err = job.run(ctx, a)
+	case fault.KindOf(err) != fault.Unavailable:
+		return err // a mistake of the call
 	}
-	job.argv = argv
-	code, err := job.run(ctx, a)
 	if err != nil && ctx.Err() != nil {
 		return err // interrupted, which is not the clean room's failure
 	}

@@ -25,7 +25,7 @@ type Metrics struct {
 type MetricsShow struct {
 	Selector
 	Detailed bool   `help:"Show each container and test. Default: as the project says, else the sums."`
-	File     string `type:"path" placeholder:"FILE" help:"Write them to FILE, as JSON unless --output says otherwise."`
+	File     string `type:"path" placeholder:"FILE" help:"Write them to FILE, in the form of metrics.output_format: JSON unless the project says text."`
 }
 
 // Help shows how it is called.
@@ -65,7 +65,11 @@ func (m *MetricsShow) Run(ctx context.Context, a *app.App) error {
 		got = got.Brief()
 	}
 	if m.File != "" {
-		if err := writeMetrics(a.Abs(m.File), got); err != nil {
+		write := writeMetrics
+		if r.project.Metrics.OutputFormat == "text" {
+			write = func(path string, m *cleanroom.Metrics) error { return writeMetricsText(a, path, m) }
+		}
+		if err := write(a.Abs(m.File), got); err != nil {
 			return err
 		}
 		if a.Output != "json" {
@@ -164,6 +168,17 @@ func (r *rooms) keepMetrics(ctx context.Context, e *keeper.Environment) error {
 		return err
 	}
 	return writeMetrics(r.metricsFile(), m)
+}
+
+// writeMetricsText is [writeMetrics] as people read it.
+func writeMetricsText(a *app.App, path string, m *cleanroom.Metrics) error {
+	var text bytes.Buffer
+	to := *a
+	to.Stdout = &text
+	if err := showMetrics(&to, m); err != nil {
+		return err
+	}
+	return writeFile(path, "metrics", &text)
 }
 
 // writeMetrics writes a file whole or not at all.

@@ -126,7 +126,7 @@ func profile(path string) (stop func() error, err error) {
 // keepTestMetrics keeps what a test run used, if the project wants that: its results,
 // and the containers of the environment it ran in, if that was there before.
 func (r *rooms) keepTestMetrics(ctx context.Context, e *keeper.Environment, results string, start time.Time) {
-	if !r.project.Metrics.Enabled {
+	if !r.project.Metrics.Enabled || !r.project.Testing.CollectMetrics {
 		return
 	}
 	if err := r.writeTestMetrics(ctx, e, results, start); err != nil {
