@@ -209,6 +209,7 @@ func (p *Project) checkWords(add func(error)) {
 		{"cleanroom.package.builder", p.Cleanroom.Package.Builder, []string{"", "auto", "docker", "buildah"}},
 		{"cleanroom.package.build_network", p.Cleanroom.Package.BuildNetwork, []string{"none", "default"}},
 		{"backend.type", p.Backend.Type, []string{"auto", "embedded", "docker", "podman", "testcontainers", "kubernetes"}},
+		{"environment.default_network", p.Environment.DefaultNetwork, []string{"isolated", "host"}},
 		{"template.engine", p.Template.Engine, []string{"tera", "gotmpl"}},
 		{"deploy.target", p.Deploy.Target, []string{"local", "docker", "kubernetes"}},
 		{"deploy.strategy", p.Deploy.Strategy, []string{"blue-green", "canary", "rolling"}},

@@ -73,7 +73,7 @@ type Testing struct {
 // limits, which are fields of [Cleanroom].
 type Environment struct {
 	DefaultIsolated bool
-	// DefaultNetwork is "isolated" or the name of a network.
+	// DefaultNetwork is "isolated" or "host".
 	DefaultNetwork string
 }
 

@@ -241,6 +241,36 @@ var descriptions = map[string]string{
 	"testing.collect_metrics":      "Whether metrics are kept.",
 	"testing.results_dir":          "Directory of the project for results.json, junit.xml, results.txt and logs.",
 
+	"backend":                    "What makes the clean room.",
+	"backend.type":               "Back end; auto is embedded where the kernel allows it, else docker, else podman.",
+	"backend.docker_host":        "Socket of the container engine. Default: what the engine's own command uses.",
+	"backend.docker_api_version": "Version of the engine's interface. Default: what both sides have.",
+
+	"environment":                  "Environments where nothing else is said.",
+	"environment.default_isolated": "Whether an environment has a network of its own.",
+	"environment.default_network":  "isolated, or host, which the policy has to allow.",
+
+	"containers":                       "Images and containers.",
+	"containers.registry":              "Registry of a name without a host.",
+	"containers.always_pull_latest":    "Whether a tag is resolved again although the lock file of images has it.",
+	"containers.pull_timeout_seconds":  "How long an image may take to arrive, in seconds.",
+	"containers.start_timeout_seconds": "How long a service may take to be ready, in seconds.",
+	"containers.stop_timeout_seconds":  "How long a container may take to end after SIGTERM, in seconds.",
+
+	"policy":                    "What may be asked of a clean room. More is refused; defaults become less.",
+	"policy.enforce_isolation":  "Whether an environment without a network of its own is refused.",
+	"policy.allow_host_network": "Whether the network of the host may be asked for. No back end offers it.",
+	"policy.allow_privileged":   "Whether a privileged container may be asked for. No back end offers it.",
+	"policy.max_memory_mb":      "Memory of one command or container, in MiB.",
+	"policy.max_cpus":           "Processors of one command or container.",
+	"policy.max_containers":     "Containers, tests and services among them, at a time.",
+
+	"metrics":               "What is measured.",
+	"metrics.enabled":       "Whether metrics are kept.",
+	"metrics.detailed":      "Whether metrics show has each container and test.",
+	"metrics.output_format": "Form of metrics show --file: json or text.",
+	"metrics.metrics_file":  "File in which the last metrics are kept, as JSON.",
+
 	"cleanroom.service":                   "Services that run beside the tests.",
 	"cleanroom.service[]":                 "One service.",
 	"cleanroom.service[].name":            "Host name of the service, and with _HOST, _PORT, _URL the beginning of its variables.",
