@@ -107,6 +107,8 @@ type command struct {
 	// wall bounds the time; zero means what is left.
 	wall           time.Duration
 	stdout, stderr io.Writer
+	// secrets are hidden in both.
+	secrets [][]byte
 }
 
 // at returns the path of a mount as the container called name sees it.
@@ -120,6 +122,8 @@ func (r *room) run(ctx context.Context, c command) (exitStatus, error) {
 	if limits.Wall = r.left(); c.wall > 0 {
 		limits.Wall = min(limits.Wall, c.wall)
 	}
+	c, flush := c.redacted()
+	defer flush()
 	env := append(append([]string{}, steady...), "HOME="+temp, "TMPDIR="+temp)
 	container, err := r.env.Start(ctx, sandbox.ContainerSpec{
 		Name: c.name, Argv: c.argv, Env: lastOfEach(append(env, c.env...)), Image: c.image,
@@ -135,6 +139,19 @@ func (r *room) run(ctx context.Context, c command) (exitStatus, error) {
 		return status, fault.Wrap(errors.Join(err, container.Kill(context.WithoutCancel(ctx))), fault.Unavailable, "", "wait for "+c.title)
 	}
 	return status, nil
+}
+
+// redacted returns the command with its secrets hidden in its output, and what is to be
+// called when it has ended. The writers of this package do not fail.
+func (c command) redacted() (_ command, flush func()) {
+	if len(c.secrets) == 0 {
+		return c, func() {}
+	}
+	out, errs := &redactor{to: c.stdout, secrets: c.secrets}, &redactor{to: c.stderr, secrets: c.secrets}
+	c.stdout, c.stderr = out, errs
+	return c, func() {
+		_, _ = out.flush(), errs.flush()
+	}
 }
 
 // lastOfEach returns the variables, of those with one name the last: of two, programs

@@ -286,7 +286,7 @@ func (t *trial) attempt(ctx context.Context, k task, number int, retry []testID)
 	if err != nil {
 		return got, err
 	}
-	j.command.env = append(j.command.env, env...)
+	j.command.env, j.command.secrets = append(j.command.env, env...), secretsOf(env)
 	if s.runner.whole() {
 		return got, errors.Join(t.runWhole(ctx, s, got, j), done())
 	}

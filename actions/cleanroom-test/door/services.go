@@ -85,6 +85,9 @@ func read(a *app.App, project *config.Project, s config.Sidecar, spec *sidecar.S
 			return fault.New(fault.Usage, "set it, or leave out password_env for a password of each run", "the environment variable %s is not set", s.PasswordEnv)
 		}
 	}
+	if spec.Password != "" {
+		a.Mask(spec.Password)
+	}
 	for _, name := range s.Init {
 		b, err := a.ReadFile("an SQL script", in(project, name))
 		if err != nil {
