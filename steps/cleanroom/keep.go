@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
@@ -179,6 +180,9 @@ func replaceFile(dir *os.Root, name string, content []byte) error {
 	return nil
 }
 
+// oneLine returns a name, which may have line feeds and worse in it, as a line has it.
+func oneLine(name string) string { return finding.Clean(name, maxName) }
+
 // freshName returns the name of a file that becomes another when it is whole.
 func freshName(name string) string { return name + "." + rand.Text() + ".new" }
 
@@ -228,14 +232,14 @@ func (t *trial) resultText() string {
 	for _, s := range t.suites {
 		for _, id := range s.results.ids() {
 			test := s.results.tests[id]
-			line := fmt.Sprintf("%-8s %8.3fs  %s", test.end(), test.seconds, s.results.name(id))
+			line := fmt.Sprintf("%-8s %8.3fs  %s", test.end(), test.seconds, oneLine(s.results.name(id)))
 			if test.flaky {
 				line += fmt.Sprintf("  (flaky: attempt %d)", test.attempts)
 			}
 			byOutcome[test.end()] = append(byOutcome[test.end()], line)
 		}
 		for _, name := range s.results.broken() {
-			byOutcome[state.Failed] = append(byOutcome[state.Failed], fmt.Sprintf("%-8s %8.3fs  %s", "failed", s.results.units[name].seconds, s.results.label(name)))
+			byOutcome[state.Failed] = append(byOutcome[state.Failed], fmt.Sprintf("%-8s %8.3fs  %s", "failed", s.results.units[name].seconds, oneLine(s.results.label(name))))
 		}
 	}
 	var b strings.Builder
@@ -251,7 +255,7 @@ func (t *trial) resultText() string {
 		}
 	}
 	for _, name := range t.notRun {
-		fmt.Fprintf(&b, "not run             %s\n", name)
+		fmt.Fprintf(&b, "not run             %s\n", oneLine(name))
 	}
 	text := b.String() + t.summary()
 	if n := len(t.notRun); n > 0 {

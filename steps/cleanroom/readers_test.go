@@ -172,7 +172,9 @@ func TestMatch(t *testing.T) {
 	}{
 		{"**/*_test.sh", "a_test.sh", true}, {"**/*_test.sh", "x/y/a_test.sh", true}, {"tests/**/a.sh", "tests/a.sh", true},
 		{"tests/**/a.sh", "other/a.sh", false}, {"*.sh", "x/a.sh", false}, {"a/**", "a/b/c", true}, {"**", "a", true}, {"a", "a/b", false},
-		{"**/**/**/**/x", strings.Repeat("a/", 40) + "y", false},
+		{"**/**/**/**/x", strings.Repeat("a/", 40) + "y", false}, {"**/a/**/b", "a/x/a/y/b", true}, {"a/**/b/**/c", "a/b/b/c/c", true},
+		{"a/**", "a", true}, {"a/**/b", "a/b", true}, {"**/a/b", "a/a/a/b", true}, {"**/[/b", "[/b", false},
+		{strings.Repeat("**/a/", 30) + "b", strings.Repeat("a/", 60) + "c", false}, // the work must not double with each
 	} {
 		if got := match(c.pattern, c.file); got != c.want {
 			t.Errorf("match(%q, %q) = %t", c.pattern, c.file, got)

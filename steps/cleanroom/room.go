@@ -52,6 +52,7 @@ func (t *trial) enter(ctx context.Context) error {
 		return err
 	}
 	t.room = t.newRoom(env)
+	t.step.Log.DebugContext(ctx, "environment made", "name", env.Name(), "level", env.Effective().Level.String())
 	if err := t.step.checkLevel(env); err != nil {
 		return errors.Join(err, t.room.leave(ctx))
 	}

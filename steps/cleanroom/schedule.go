@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,6 +67,11 @@ func (t Tests) check() error {
 		return fault.New(fault.Usage, fmt.Sprintf("choose 0 to %d", maxRetries), "%d retries", t.Retries)
 	case t.Timeout < 0:
 		return fault.New(fault.Usage, "leave it out for the default", "test timeout %s", t.Timeout)
+	}
+	for _, pattern := range t.Files {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			return fault.New(fault.Usage, `write a file, or a pattern such as "tests/**/*_test.sh"`, "test files %q: not a pattern", pattern)
+		}
 	}
 	for _, q := range t.Quarantine {
 		if err := q.check(); err != nil {
@@ -328,6 +334,7 @@ func (t *trial) runOne(ctx context.Context, k task, got *results, j job) error {
 		j.read.end(status)
 	}
 	unit := k.units[0]
+	t.step.Log.DebugContext(ctx, "test process ended", "unit", unit, "command", commandLine(j.command), "status", status.String(), "wall", status.Wall)
 	if j.read == nil {
 		got.endTest(testID{unit: unit}, verdictOf(status), status.Wall.Seconds(), log.ends.String())
 	}

@@ -221,31 +221,33 @@ var patterns = map[Kind][]string{
 // match reports whether the file matches the pattern: as path.Match, and an element
 // "**" stands for any number of directories.
 func match(pattern, file string) bool {
-	return matchElements(strings.Split(pattern, "/"), strings.Split(file, "/"))
+	p, f := strings.Split(pattern, "/"), strings.Split(file, "/")
+	// Where a later element does not match, it is enough to let the last "**" take one
+	// more: an earlier one could take nothing that this one cannot.
+	at, star, taken := 0, -1, 0
+	for i := 0; i < len(f); {
+		switch {
+		case at < len(p) && p[at] == "**":
+			star, taken = at, i
+			at++
+		case at < len(p) && matchElement(p[at], f[i]):
+			at, i = at+1, i+1
+		case star >= 0:
+			taken++
+			at, i = star+1, taken
+		default:
+			return false
+		}
+	}
+	for at < len(p) && p[at] == "**" {
+		at++
+	}
+	return at == len(p)
 }
 
-func matchElements(pattern, file []string) bool {
-	for len(pattern) > 0 && pattern[0] != "**" {
-		if len(file) == 0 {
-			return false
-		}
-		if ok, err := path.Match(pattern[0], file[0]); err != nil || !ok {
-			return false
-		}
-		pattern, file = pattern[1:], file[1:]
-	}
-	if len(pattern) == 0 {
-		return len(file) == 0
-	}
-	for len(pattern) > 1 && pattern[1] == "**" { // else each would double the work
-		pattern = pattern[1:]
-	}
-	for n := range len(file) + 1 {
-		if matchElements(pattern[1:], file[n:]) {
-			return true
-		}
-	}
-	return false
+func matchElement(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return err == nil && ok
 }
 
 // maxTreeFiles bounds the files of a tree that are looked at.

@@ -26,7 +26,7 @@ type workspace struct {
 func unpack(ctx context.Context, temp string, blobs state.Blobs, tree state.Artifact) (_ *workspace, err error) {
 	dir, err := os.MkdirTemp(temp, "cleanroom-")
 	if err != nil {
-		return nil, fault.New(fault.Unavailable, "", "make a working directory: %w", err)
+		return nil, fault.New(fault.Unavailable, "set TMPDIR to a directory that can be written", "make a working directory: %w", err)
 	}
 	w := &workspace{dir: dir, name: filepath.Base(dir)}
 	defer func() {

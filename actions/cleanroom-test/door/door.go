@@ -81,14 +81,16 @@ func (o Options) check() error {
 		name        string
 		value       float64
 		least, most float64
+		unit        string
 	}{
-		{"--memory", float64(o.Memory), 16, 1 << 22},
-		{"--cpus", o.CPUs, 0.01, 4096},
-		{"--pids", float64(o.PIDs), 1, 1 << 22},
-		{"--timeout", o.Timeout.Seconds(), 0.001, (24 * time.Hour).Seconds()},
+		{"--memory", float64(o.Memory), 16, 1 << 22, "MB"},
+		{"--cpus", o.CPUs, 0.01, 4096, "processors"},
+		{"--pids", float64(o.PIDs), 1, 1 << 22, "processes"},
+		{"--timeout", o.Timeout.Seconds(), 0.001, (24 * time.Hour).Seconds(), "seconds"},
 	} {
 		if flag.value != 0 && !(flag.value >= flag.least && flag.value <= flag.most) {
-			return fault.New(fault.Usage, "leave it out for the limit of the project", "%s %s: it may be %g to %.0f", flag.name, strconv.FormatFloat(flag.value, 'f', -1, 64), flag.least, flag.most)
+			return fault.New(fault.Usage, "leave it out for the limit of the project", "%s %s: it may be %g to %.0f %s",
+				flag.name, strconv.FormatFloat(flag.value, 'f', -1, 64), flag.least, flag.most, flag.unit)
 		}
 	}
 	return nil

@@ -35,7 +35,7 @@ func (e *Exec) command() ([]string, error) {
 		return nil, fault.New(fault.Usage, "give one of them", "--sandbox makes an environment of its own, and --environment names another")
 	case e.Code != "":
 		return []string{"bash", "-c", e.Code}, nil
-	case len(argv) == 0:
+	case len(argv) == 0 || argv[0] == "":
 		return nil, fault.New(fault.Usage, "write it after --", "no command was named")
 	}
 	return argv, nil

@@ -17,7 +17,7 @@ func parseShard(s string) (*state.Shard, error) {
 	}
 	var shard state.Shard
 	_, err := fmt.Sscanf(s, "%d/%d", &shard.Index, &shard.Count)
-	if err == nil && s != fmt.Sprintf("%d/%d", shard.Index, shard.Count) {
+	if err != nil || s != fmt.Sprintf("%d/%d", shard.Index, shard.Count) {
 		err = fmt.Errorf("%q is not INDEX/COUNT", s)
 	}
 	if err == nil {
