@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
@@ -20,13 +21,31 @@ const Name = "auto"
 // Backend asks its back ends in order.
 type Backend struct {
 	backends []sandbox.Backend
+	used     sync.Map // by the name of the environment that it made, that of a back end
 }
 
 // New returns a back end of others, the best one first.
-func New(backends ...sandbox.Backend) *Backend { return &Backend{backends} }
+func New(backends ...sandbox.Backend) *Backend { return &Backend{backends: backends} }
 
-// Name is "auto". An environment tells in its list whose it is.
+// Name is "auto". An environment tells in its list whose it is; see also [Backend.Used].
 func (b *Backend) Name() string { return Name }
+
+// Used returns the name of the back end that made an environment in this process; empty
+// if none did.
+func (b *Backend) Used(environment string) string {
+	name, _ := b.used.Load(environment)
+	used, _ := name.(string)
+	return used
+}
+
+// create makes the environment with one of the back ends, and remembers which.
+func (b *Backend) create(ctx context.Context, one sandbox.Backend, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	e, err := one.Create(ctx, spec)
+	if err == nil {
+		b.used.Store(spec.Name, one.Name())
+	}
+	return e, err
+}
 
 // Probe reports what the first back end can do that reaches level full, or else the one
 // that reaches most.
@@ -74,7 +93,7 @@ func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (san
 	var first error
 	if len(b.backends) > 0 {
 		var e sandbox.Environment
-		e, first = b.backends[0].Create(ctx, spec)
+		e, first = b.create(ctx, b.backends[0], spec)
 		if first == nil || fault.KindOf(first) != fault.Unavailable || ctx.Err() != nil {
 			return e, first
 		}
@@ -91,7 +110,11 @@ func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (san
 	if one == b.backends[0] {
 		return nil, first // it can do what is asked for, and failed
 	}
-	return one.Create(ctx, spec)
+	e, err := b.create(ctx, one, spec)
+	if err != nil {
+		return e, fmt.Errorf("%w (%s was taken, since the first choice failed: %w)", err, one.Name(), first)
+	}
+	return e, nil
 }
 
 // List returns the environments of all back ends that answer, sorted by name.

@@ -93,12 +93,16 @@ func TestChoice(t *testing.T) {
 			for _, f := range c.backends {
 				all = append(all, f)
 			}
-			_, err := auto.New(all...).Create(t.Context(), sandbox.EnvironmentSpec{Name: "x", MinIsolation: c.min})
+			back := auto.New(all...)
+			_, err := back.Create(t.Context(), sandbox.EnvironmentSpec{Name: "x", MinIsolation: c.min})
 			if c.fails {
 				if fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), c.want) || !strings.Contains(fault.HintOf(err), "install Docker") {
 					t.Errorf("%v, hint %q", err, fault.HintOf(err))
 				}
 				return
+			}
+			if used := back.Used("x"); used != c.want || back.Used("y") != "" {
+				t.Errorf("used %q", used)
 			}
 			for _, f := range c.backends {
 				if (len(f.made) > 0) != (f.name == c.want) || err != nil {
@@ -106,6 +110,16 @@ func TestChoice(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSecondFails: why the first was not taken is said beside why the second failed.
+func TestSecondFails(t *testing.T) {
+	t.Parallel()
+	second := &fake{name: "b", level: sandbox.Full, fails: fault.New(fault.Usage, "do that", "no image")}
+	_, err := auto.New(&fake{name: "a", silent: true}, second).Create(t.Context(), sandbox.EnvironmentSpec{Name: "x", MinIsolation: sandbox.Full})
+	if fault.KindOf(err) != fault.Usage || fault.HintOf(err) != "do that" || !strings.Contains(err.Error(), "no image") || !strings.Contains(err.Error(), "a cannot") {
+		t.Errorf("%v", err)
 	}
 }
 
