@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -123,31 +124,54 @@ func (t *trial) private() (bool, error) {
 	return !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !slices.Contains(own, e.Name()) }), err
 }
 
-// removeLogs removes the logs of which the results of an earlier run say that they are
-// its own: there may be others.
+// removeLogs removes the logs of an earlier run.
 func (t *trial) removeLogs() error {
-	const most = 64 << 20
-	info, err := t.results.Stat(FileResults)
-	if err != nil || info.Size() > most {
-		return nil // no results, or none of ours
-	}
-	b, err := t.results.ReadFile(FileResults)
-	if err != nil {
-		return err
-	}
-	var earlier report
-	if json.Unmarshal(b, &earlier) != nil {
-		return nil // nor are these
-	}
-	for _, u := range earlier.Packages {
-		if path.Dir(u.Log) != DirLogs || !fs.ValidPath(u.Log) {
-			continue
-		}
-		if err := t.results.Remove(u.Log); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range earlierLogs(t.results) {
+		if err := t.results.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+// earlierLogs returns the files below a directory of results of which those of an
+// earlier run say that they are its own: there may be others.
+func earlierLogs(results *os.Root) []string {
+	b, err := readBounded(results, FileResults, maxEarlier)
+	var earlier report
+	if err != nil || json.Unmarshal(b, &earlier) != nil {
+		return nil // no results, or none of ours
+	}
+	var names []string
+	for _, u := range earlier.Packages {
+		if path.Dir(u.Log) == DirLogs && fs.ValidPath(u.Log) {
+			names = append(names, u.Log)
+		}
+	}
+	return names
+}
+
+// maxEarlier bounds the results of an earlier run, in bytes.
+const maxEarlier = 64 << 20
+
+// keptIn returns the paths below a source directory that an earlier run has written
+// there, if the directory of results is in it.
+func (t Tests) keptIn(source *os.Root) map[string]bool {
+	dir, err := filepath.Rel(source.Name(), t.ResultsDir)
+	if err != nil || t.ResultsDir == "" || !filepath.IsLocal(dir) {
+		return nil
+	}
+	dir = filepath.ToSlash(dir)
+	results, err := source.OpenRoot(dir)
+	if err != nil {
+		return nil // nothing is there yet
+	}
+	defer results.Close()
+	kept := map[string]bool{}
+	for _, name := range append(earlierLogs(results), FileResults, FileJUnit, FileText, FileDurations, FileProfile) {
+		kept[path.Join(dir, name)] = true
+	}
+	return kept
 }
 
 func (t *trial) copyLogs() error {

@@ -19,9 +19,9 @@ import (
 // Source is a directory that is built in place of a tree that was generated.
 //
 // What Git ignores by .gitignore files of the directory, .git and other directories of
-// version control, .ggen and .cleanroom are no part of it. A link to a file of the
-// directory is that file; a link to anything else is left out, as are pipes, sockets and
-// devices, which a finding says.
+// version control, .ggen and .cleanroom are no part of it, nor are results of a test run
+// and directories without files. A link to a file of the directory is that file; a link
+// to anything else is left out, as are pipes, sockets and devices, which a finding says.
 type Source struct {
 	// Dir is a directory of the host.
 	Dir string
@@ -49,13 +49,13 @@ func (t *trial) findTree(ctx context.Context, in state.State, blobs state.Blobs)
 	}
 	t.seed = cmp.Or(t.step.Source.Seed, DefaultSeed)
 	t.step.progress("read " + t.step.Source.Dir)
-	tree, t.leftOut, err = t.step.Source.pack(ctx, blobs)
+	tree, t.leftOut, err = t.step.Source.pack(ctx, blobs, t.step.Tests)
 	t.source = tree
 	return tree, err
 }
 
 // pack keeps the directory as a tree, and returns what it left out.
-func (s Source) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, _ []leftOut, err error) {
+func (s Source) pack(ctx context.Context, blobs state.Blobs, tests Tests) (_ state.Artifact, _ []leftOut, err error) {
 	root, err := os.OpenRoot(s.Dir)
 	if err != nil {
 		return state.Artifact{}, nil, fault.Wrap(err, fault.Usage, "name a directory that can be read", "open the source")
@@ -66,7 +66,7 @@ func (s Source) pack(ctx context.Context, blobs state.Blobs) (_ state.Artifact, 
 		return state.Artifact{}, nil, err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
-	files := &sourceFS{FS: root.FS(), root: root, left: maxSourceFiles, bytes: maxSourceBytes}
+	files := &sourceFS{FS: root.FS(), root: root, kept: tests.keptIn(root), listed: map[string][]fs.DirEntry{}, left: maxSourceFiles, bytes: maxSourceBytes}
 	if err := state.Pack(ctx, w, files, nil); err != nil {
 		return state.Artifact{}, nil, fault.Wrap(err, fault.Unavailable, "", "read the source "+s.Dir)
 	}
@@ -83,7 +83,9 @@ type sourceFS struct {
 	fs.FS
 	root    *os.Root
 	ignored ignores
+	kept    map[string]bool // results of an earlier run
 	leftOut []leftOut
+	listed  map[string][]fs.DirEntry
 	// left and bytes are how much more there may be.
 	left  int
 	bytes int64
@@ -94,6 +96,16 @@ type leftOut struct{ name, what, why string }
 
 // ReadDir lists what of a directory is source.
 func (s *sourceFS) ReadDir(dir string) ([]fs.DirEntry, error) {
+	if entries, ok := s.listed[dir]; ok {
+		delete(s.listed, dir)
+		return entries, nil
+	}
+	return s.list(dir)
+}
+
+// list reads a directory. One without files, which Git does not keep, is no source: it
+// lists those below first, and keeps the lists for [sourceFS.ReadDir].
+func (s *sourceFS) list(dir string) ([]fs.DirEntry, error) {
 	entries, err := fs.ReadDir(s.FS, dir)
 	if err != nil {
 		return nil, err
@@ -129,6 +141,16 @@ func (s *sourceFS) ReadDir(dir string) ([]fs.DirEntry, error) {
 		if s.left--; s.left < 0 {
 			return nil, fault.New(fault.Finding, tooMuch, "there are more than %d files", maxSourceFiles)
 		}
+		if info.IsDir() {
+			below, err := s.list(name)
+			if err != nil {
+				return nil, err
+			}
+			if len(below) == 0 {
+				continue
+			}
+			s.listed[name] = below
+		}
 		if info.Mode().IsRegular() {
 			if s.bytes -= info.Size(); s.bytes < 0 {
 				return nil, fault.New(fault.Finding, tooMuch, "the files have more than %d bytes", int64(maxSourceBytes))
@@ -146,7 +168,7 @@ func (s *sourceFS) skip(name string, d fs.DirEntry) bool {
 	if slices.Contains(refused, path.Base(name)) && (d.IsDir() || path.Base(name) == ".git") {
 		return true // .git is a file in a work tree
 	}
-	return s.ignored.match(s.root, name, d.IsDir())
+	return s.kept[name] || s.ignored.match(s.root, name, d.IsDir())
 }
 
 // markSource makes the entry the first of a chain, if a directory was built.

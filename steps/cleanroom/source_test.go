@@ -136,6 +136,18 @@ func TestSourceOfOddFiles(t *testing.T) {
 		t.Errorf("findings %v", f)
 	}
 
+	// Results in the source are no part of it either, whatever else is there.
+	l.step.Tests.ResultsDir = dir
+	for range 2 {
+		again, err := l.step.Run(t.Context(), nil, l.blobs)
+		if err != nil || again.Entry.Cleanroom.Tree != res.Entry.Cleanroom.Tree {
+			t.Errorf("with results in it: %v, %q", err, treeNames(t, l, again.Entry))
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, cleanroom.FileResults)); err != nil {
+		t.Error(err)
+	}
+
 	if err := os.WriteFile(filepath.Join(dir, "bad\xff_test.sh"), nil, 0o644); err != nil {
 		t.Skip(err)
 	}

@@ -184,7 +184,9 @@ func (t *trial) result(ctx context.Context, blobs state.Blobs) (state.Result, er
 
 // backend names the back end that was used, where several could have been.
 func (t *trial) backend() string {
-	if of, ok := t.step.Backend.(interface{ Used(environment string) string }); ok && of.Used(t.work.name) != "" {
+	if of, ok := t.step.Backend.(interface {
+		Used(environment string) string
+	}); ok && of.Used(t.work.name) != "" {
 		return of.Used(t.work.name)
 	}
 	return t.step.Backend.Name()
