@@ -144,11 +144,25 @@ func (p *Project) readFile(name string, target any, rename map[string]string) er
 	if err != nil {
 		return err
 	}
+	if name == FileName {
+		for _, e := range root.Entries {
+			if file, ok := elsewhere[e.Key]; ok {
+				return fault.New(fault.Usage, "write it into "+file, "%s: [%s] is no section of %s", e.Value.Place, e.Key, FileName)
+			}
+		}
+	}
 	if err := document.Decode(root, target); err != nil {
 		return err
 	}
 	p.note(root, nil, rename)
 	return nil
+}
+
+// elsewhere are the sections of other files that are looked for in the project file.
+var elsewhere = map[string]string{
+	"backend": ".cleanroom/config.toml", "environment": ".cleanroom/config.toml", "containers": ".cleanroom/config.toml",
+	"policy": ".cleanroom/config.toml", "metrics": ".cleanroom/config.toml",
+	"marketplace": ".ggen/config.toml", "lifecycle": ".ggen/config.toml", "deployment": ".ggen/config.toml",
 }
 
 // readBounded reads at most one byte more than a document may have, so that the

@@ -327,6 +327,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"two passwords", "ggen.toml", "[[cleanroom.service]]\nname = 'redis'\npassword_env = 'A'\npassword_file = 'b'\n", "is said to be in two places", ""},
 		{"services without a network", "ggen.toml", "[cleanroom]\nnetwork = 'none'\n[[cleanroom.service]]\nname = 'redis'\n", "ggen.toml:2:11: cleanroom.network: none keeps tests and their services apart", `leave it out, or write "internal"`},
 		{"script escapes", "ggen.toml", "[[cleanroom.service]]\nname = 'postgres'\ninit = ['../x.sql']\n", "is not a path below the project", ""},
+		{"section of another file", "ggen.toml", "[policy]\nmax_cpus = 1\n", `[policy] is no section of ggen.toml`, "write it into .cleanroom/config.toml"},
 		{"network that is none", ".cleanroom/config.toml", "[environment]\ndefault_network = 'hots'\n", `.cleanroom/config.toml:2:19: environment.default_network: "hots" is not one of isolated, host`, `did you mean "host"?`},
 		{"over the policy", "ggen.toml", "[cleanroom]\nmemory_mb = 8192\n", "8192 is more than policy.max_memory_mb, 4096", ""},
 		{"isolation word", "ggen.toml", "[cleanroom]\nmin_isolation = 'ful'\n", `"ful" is not one of full, reduced, none`, `did you mean "full"?`},
