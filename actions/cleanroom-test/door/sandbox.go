@@ -155,13 +155,14 @@ func (j job) run(ctx context.Context, a *app.App) (code int, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	stdout, stderr := &outlet{to: a.Stdout, stop: stop}, &outlet{to: a.Stderr, stop: stop}
+	var left error // what could not be removed
 	defer func() {
 		switch lost := cmp.Or(stdout.failed(), stderr.failed()); {
 		case lost == nil:
 		case errors.Is(lost, syscall.EPIPE):
-			code, err = exitPipe, nil
+			code, err = exitPipe, left
 		default:
-			code, err = exitOurs, fault.Wrap(lost, fault.Unavailable, "check where the output goes: a full disk?", "write what "+j.argv[0]+" printed")
+			code, err = exitOurs, errors.Join(fault.Wrap(lost, fault.Unavailable, "check where the output goes: a full disk?", "write what "+j.argv[0]+" printed"), left)
 		}
 	}()
 	env, err := j.enter(ctx, sandbox.EnvironmentSpec{Name: j.name, MinIsolation: j.level, Limits: j.limits})
@@ -171,8 +172,8 @@ func (j job) run(ctx context.Context, a *app.App) (code int, err error) {
 	defer func() {
 		cleanUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 		defer cancel()
-		if closeErr := env.Close(cleanUp); closeErr != nil {
-			code, err = exitOurs, errors.Join(err, closeErr)
+		if left = env.Close(cleanUp); left != nil {
+			code, err = exitOurs, errors.Join(err, left)
 		}
 	}()
 	effective := env.Effective()
