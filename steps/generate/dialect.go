@@ -27,6 +27,9 @@ type Dialect struct {
 	// KeepMapOrder visits maps in the order in which their keys were written. By
 	// default keys are sorted; Go's templates always sort them.
 	KeepMapOrder bool
+	// PlainFilters leaves the filters title, pluralize, upper and lower as the language
+	// Tera has them. By default they change words as those of packages do.
+	PlainFilters bool
 }
 
 // surroundings are what a render is given besides its source and variables.
@@ -47,7 +50,7 @@ func (d Dialect) engine(o surroundings) render.Engine {
 	}
 	return tera.New(tera.Options{
 		Loader: o.loader, Query: o.query, Now: o.now, Seed: o.seed, MapOrder: order,
-		Lenient: d.Lenient, TrimBlocks: d.TrimBlocks, LstripBlocks: d.LstripBlocks,
+		Lenient: d.Lenient, TrimBlocks: d.TrimBlocks, LstripBlocks: d.LstripBlocks, PlainFilters: d.PlainFilters,
 	})
 }
 

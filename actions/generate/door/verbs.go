@@ -92,6 +92,7 @@ type Render struct {
 	TrimBlocks   bool   `help:"Drop the newline behind a tag (tera)."`
 	LstripBlocks bool   `help:"Drop the blanks before a tag on its line (tera)."`
 	KeepMapOrder bool   `help:"Visit maps in the order of their keys in the file (tera). By default keys are sorted."`
+	WordFilters  bool   `help:"Have title, pluralize, upper and lower as in templates of packages (tera). By default they are Tera's own."`
 }
 
 // Help shows how it is called.
@@ -113,6 +114,7 @@ func (r *Render) Run(ctx context.Context, a *app.App) error {
 		Name: filepath.Base(r.Template), Source: string(source), Seed: r.Seed,
 		Dialect: generate.Dialect{
 			Engine: r.Engine, Lenient: r.Lenient, TrimBlocks: r.TrimBlocks, LstripBlocks: r.LstripBlocks, KeepMapOrder: r.KeepMapOrder,
+			PlainFilters: !r.WordFilters,
 		},
 	}
 	if body.Now, err = fixed(a); err != nil {

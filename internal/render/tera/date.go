@@ -13,7 +13,8 @@ import (
 
 // date formats a Unix time, an RFC 3339 time, a local time or a date by the
 // conversions of chrono's strftime. A Unix time without a timezone has no zone,
-// so a format that shows one is an error.
+// so a format that shows one is an error. Names are English: a locale is ignored,
+// as by a Tera that was built without locales.
 func date(r *run, v any, a args) (any, error) {
 	format, err := a.str("format", "%Y-%m-%d")
 	if err != nil {
@@ -23,12 +24,8 @@ func date(r *run, v any, a args) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	locale, err := a.str("locale", "POSIX")
-	if err != nil {
+	if _, err := a.str("locale", ""); err != nil {
 		return nil, err
-	}
-	if locale != "POSIX" && locale != "C" && locale != "en_US" {
-		return nil, fmt.Errorf("the locale %q is not known, only POSIX and en_US are", locale)
 	}
 	var place *time.Location
 	if zone != "" {
@@ -63,7 +60,12 @@ func readTime(v any) (t time.Time, zoned bool, err error) {
 		return time.Unix(v, 0).UTC(), false, nil
 	case string:
 		if !strings.Contains(v, "T") {
-			t, err := time.ParseInLocation("2006-1-2", strings.TrimSpace(v), time.UTC)
+			text := strings.TrimSpace(v)
+			before, isBefore := strings.CutPrefix(text, "-")
+			t, err := time.ParseInLocation("2006-1-2", before, time.UTC)
+			if isBefore {
+				t = time.Date(-t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
+			}
 			if err != nil {
 				return t, false, fmt.Errorf("%q is not a date like 2006-01-02", v)
 			}
@@ -91,11 +93,8 @@ func parseZoned(s string) (time.Time, error) {
 	}
 	if err == nil {
 		// A zone of its own: the local zone of this machine is never meant.
-		name, offset := t.Zone()
-		if name != "UTC" {
-			name = ""
-		}
-		t = t.In(time.FixedZone(name, offset))
+		_, offset := t.Zone()
+		t = t.In(time.FixedZone("", offset))
 	}
 	return t, err
 }
@@ -143,7 +142,7 @@ func conversion(b *strings.Builder, t time.Time, spec string, zoned bool) (int, 
 			return len(f.spec), nil
 		}
 	}
-	for _, z := range []struct{ spec, layout string }{{":::z", "-07"}, {"::z", "-07:00:00"}, {":z", "-07:00"}, {"#z", "-0700"}, {"z", "-0700"}, {"Z", ""}} {
+	for _, z := range []struct{ spec, layout string }{{":::z", "-07"}, {"::z", "-07:00:00"}, {":z", "-07:00"}, {"z", "-0700"}, {"Z", ""}} {
 		if !strings.HasPrefix(spec, z.spec) {
 			continue
 		}
@@ -288,7 +287,11 @@ func floorDiv(a, b int) int {
 
 func writeNumber(b *strings.Builder, v int64, width int, fill byte) {
 	s := strconv.FormatInt(v, 10)
-	if v > 9999 && width == 4 {
+	switch {
+	case v < 0 && width > 1: // the year -1 is -0001
+		b.WriteByte('-')
+		s = s[1:]
+	case v > 9999 && width == 4:
 		s = "+" + s // years beyond four digits have a sign
 	}
 	for range max(0, width-len(s)) {

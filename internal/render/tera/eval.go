@@ -196,7 +196,7 @@ func (r *run) evalBool(e *expr) (bool, error) {
 }
 
 func (r *run) evalBoolPath(e *expr) (bool, error) {
-	frames, stack, out, calls, blocks, at := len(r.frames), len(r.stack), len(r.out), r.calls, r.blocks, r.at
+	frames, stack, out, calls, blocks, inside, at := len(r.frames), len(r.stack), len(r.out), r.calls, r.blocks, r.inside, r.at
 	v, err := r.eval(e)
 	if err == nil {
 		return truthy(v), nil
@@ -211,7 +211,7 @@ func (r *run) evalBoolPath(e *expr) (bool, error) {
 	for len(r.frames) > frames {
 		r.pop()
 	}
-	r.stack, r.out, r.calls, r.blocks, r.at = r.stack[:stack], r.out[:out], calls, blocks, at
+	r.stack, r.out, r.calls, r.blocks, r.inside, r.at = r.stack[:stack], r.out[:out], calls, blocks, inside, at
 	return false, nil
 }
 

@@ -455,9 +455,49 @@ func (c *regexpCache) get(pattern string) (*regexp.Regexp, error) {
 	if err != nil {
 		return nil, err
 	}
+	if wide, err := regexp.Compile(unicodeClasses(pattern)); err == nil {
+		re = wide
+	}
 	if *c == nil || len(*c) >= maxPatterns {
 		*c = regexpCache{}
 	}
 	(*c)[pattern] = re
 	return re, nil
+}
+
+// The letters for classes of characters mean all of Unicode in Rust, and ASCII in
+// Go. What Go's syntax cannot say stays ASCII: \b, and \W inside of brackets.
+var (
+	wideClass  = map[byte]string{'d': `\p{Nd}`, 's': spaceClass, 'w': `\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{200c}\x{200d}`}
+	spaceClass = `\s\v\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}`
+)
+
+// unicodeClasses writes \d, \s and \w, and their opposites outside of brackets, as
+// classes of Unicode.
+func unicodeClasses(pattern string) string {
+	var b strings.Builder
+	inside := false
+	for i := 0; i < len(pattern); i++ {
+		c := pattern[i]
+		if c != '\\' || i+1 == len(pattern) {
+			inside = c == '[' || inside && c != ']'
+			b.WriteByte(c)
+			continue
+		}
+		i++
+		letter := pattern[i]
+		switch class, opposite := wideClass[letter], wideClass[letter|0x20]; {
+		case class != "" && inside:
+			b.WriteString(class)
+		case class != "":
+			b.WriteString("[" + class + "]")
+		case opposite != "" && !inside:
+			b.WriteString("[^" + opposite + "]")
+		case letter == 'D':
+			b.WriteString(`\P{Nd}`)
+		default:
+			b.WriteString(pattern[i-1 : i+1])
+		}
+	}
+	return b.String()
 }

@@ -37,16 +37,13 @@ func (r *run) include(n *includeNode) error {
 		if t.extends != nil {
 			return r.failf(n.pos, "included template %q extends another, which is not supported", name)
 		}
-		blocks := r.blocks
-		r.blocks = nil
-		if err := r.call(frame{kind: frameInclude, what: fmt.Sprintf("include %q", t.name), pos: n.pos}, t, t.nodes); err != nil {
-			return err
-		}
-		r.blocks = blocks
-		return nil
+		return r.call(frame{kind: frameInclude, what: fmt.Sprintf("include %q", t.name), pos: n.pos}, t, t.nodes)
 	}
 	if n.ignoreMissing {
 		return nil
+	}
+	if len(n.names) == 0 {
+		return r.failf(n.pos, "the array names no template")
 	}
 	return r.failf(n.pos, "template %s is not there", quoted(n.names))
 }
@@ -149,30 +146,48 @@ func (r *run) blockAt(c blockCall, b *blockNode) error {
 	if err := r.enter(b.pos); err != nil {
 		return err
 	}
-	back := r.at
-	r.at = c.chain[c.level]
+	back, outer := r.at, r.inside
+	r.at, r.inside = c.chain[c.level], c
 	r.blocks = append(r.blocks, c)
 	if _, err := r.body(b.body); err != nil {
 		return err
 	}
-	r.blocks = r.blocks[:len(r.blocks)-1]
-	r.at = back
+	r.at, r.inside = back, outer
 	r.calls--
 	return nil
 }
 
+// super renders the block above the one that was entered last. As in Tera a block that
+// ended still counts as entered, so behind a nested block super() means that one.
+// Where Tera has forgotten all of them it is the block around super(), as anywhere else.
 func (r *run) super(n *superNode) error {
-	if len(r.blocks) == 0 {
-		return r.failf(n.pos, "super() outside of a block")
+	c := r.inside
+	if len(r.blocks) > 0 {
+		c = r.blocks[len(r.blocks)-1]
 	}
-	c := r.blocks[len(r.blocks)-1]
-	for level := c.level + 1; level < len(c.chain); level++ {
-		if b := c.chain[level].parsed.blocks[c.name]; b != nil {
-			return r.blockAt(blockCall{c.name, c.chain, level}, b)
+	chain := r.main.chain // of an included block too
+	for level := c.level + 1; level < len(chain); level++ {
+		b := chain[level].parsed.blocks[c.name]
+		if b == nil {
+			continue
 		}
+		if err := r.blockAt(blockCall{c.name, chain, level}, b); err != nil {
+			return err
+		}
+		r.leaveBlock()
+		if level == len(chain)-1 {
+			r.leaveBlock()
+		}
+		return nil
 	}
-	return r.failf(n.pos, "no template above defines block %q, so super() has nothing to show", c.name)
+	err := fmt.Errorf("no template above defines block %q, so super() has nothing to show", c.name)
+	if c.name != r.inside.name {
+		err = &hinted{err, fmt.Sprintf("behind a nested block super() means that block, not %q; put super() before it", r.inside.name)}
+	}
+	return r.fail(n.pos, err)
 }
+
+func (r *run) leaveBlock() { r.blocks = r.blocks[:max(0, len(r.blocks)-1)] }
 
 // macro renders a macro call into the output.
 func (r *run) macro(c *macroCall) error {
@@ -207,12 +222,10 @@ func (r *run) macro(c *macroCall) error {
 	}
 	r.stack = r.stack[:base]
 	r.at = t
-	blocks := r.blocks
-	r.blocks = nil
 	if _, err := r.body(m.body); err != nil {
 		return err
 	}
-	r.at, r.blocks = back, blocks
+	r.at = back
 	r.pop()
 	r.calls--
 	return nil

@@ -124,21 +124,16 @@ func (r *run) lookup(p *path) (any, bool) {
 
 // loopValue finds the variables of a loop: key, value, and loop.index and its kind.
 func (f *frame) loopValue(p *path) (any, bool) {
-	if f.value == p.root {
-		if v, ok := follow(f.cur, p.segs); ok {
-			return v, true
-		}
-	}
-	if len(p.segs) == 0 {
-		if f.key != "" && f.key == p.root {
-			return f.curKey, true
+	switch {
+	case len(p.segs) == 0 && f.key != "" && f.key == p.root:
+		return f.curKey, true
+	case p.root != "loop":
+		if f.value == p.root {
+			return follow(f.cur, p.segs)
 		}
 		return nil, false
 	}
-	if p.root != "loop" {
-		return nil, false
-	}
-	switch p.tail {
+	switch p.tail { // a variable that is called loop is hidden by the loop's own
 	case "index":
 		return int64(f.i + 1), true
 	case "index0":

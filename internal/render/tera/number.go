@@ -145,7 +145,7 @@ func (r *run) math(e *expr) (number, error) {
 		return number{}, err
 	}
 	if e.op == opDiv {
-		return fromFloat(a.float() / b.float()), nil
+		return quotient(a.float() / b.float()), nil
 	}
 	switch {
 	case a.kind == numberInt && b.kind == numberInt:
@@ -163,6 +163,15 @@ func (r *run) math(e *expr) (number, error) {
 	default:
 		return fromFloat(mathFloat(e.op, a.float(), b.float())), nil
 	}
+}
+
+// quotient is a result of a division: what is whole becomes an integer, the nearest
+// that exists.
+func quotient(f float64) number {
+	if f == math.Trunc(f) && !math.IsInf(f, 0) {
+		return number{kind: numberInt, i: saturate(f)}
+	}
+	return fromFloat(f)
 }
 
 func (r *run) mathError(e *expr, zero bool) error {

@@ -16,10 +16,11 @@ type run struct {
 	main     *Template
 	at       *Template // whose nodes are being walked
 	frames   []frame
-	blocks   []blockCall
-	out      []byte // everything printed so far; a capture is cut off its end
-	stack    []any  // values of arguments that are being collected
-	calls    int    // includes, macros and blocks that are open
+	blocks   []blockCall // that were entered, and that super() may still mean; see [run.super]
+	inside   blockCall   // whose body is being walked
+	out      []byte      // everything printed so far; a capture is cut off its end
+	stack    []any       // values of arguments that are being collected
+	calls    int         // includes, macros and blocks that are open
 	included map[included]*Template
 	regexps  regexpCache
 

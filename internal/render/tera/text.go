@@ -58,7 +58,7 @@ func percentEncode(s, keep string) string {
 // specialUpper are the letters whose upper case is more than one character
 // (Unicode SpecialCasing.txt, without the Greek iota subscripts).
 var specialUpper = map[rune]string{
-	'ß': "SS", 'ŉ': "ʼN", 'ǰ': "J̌", 'ΐ': "Ϊ́", 'ΰ': "Ϋ́", 'և': "ԵՒ", 'ẖ': "H̱", 'ẗ': "T̈", 'ẘ': "W̊", 'ẙ': "Y̊", 'ẚ': "Aʾ",
+	'ß': "SS", 'ŉ': "ʼN", 'ǰ': "J̌", 'ΐ': "Ι\u0308\u0301", 'ΰ': "Υ\u0308\u0301", 'և': "ԵՒ", 'ẖ': "H̱", 'ẗ': "T̈", 'ẘ': "W̊", 'ẙ': "Y̊", 'ẚ': "Aʾ",
 	'ﬀ': "FF", 'ﬁ': "FI", 'ﬂ': "FL", 'ﬃ': "FFI", 'ﬄ': "FFL", 'ﬅ': "ST", 'ﬆ': "ST",
 	'ﬓ': "ՄՆ", 'ﬔ': "ՄԵ", 'ﬕ': "ՄԻ", 'ﬖ': "ՎՆ", 'ﬗ': "ՄԽ",
 }
@@ -114,7 +114,11 @@ func toLower(s string) string {
 func finalSigma(s string, i int) bool {
 	before, _ := utf8.DecodeLastRuneInString(strings.TrimRightFunc(s[:i], caseIgnorable))
 	after, _ := utf8.DecodeRuneInString(strings.TrimLeftFunc(s[i+len("Σ"):], caseIgnorable))
-	return unicode.IsLetter(before) && !unicode.IsLetter(after)
+	return cased(before) && !cased(after)
+}
+
+func cased(c rune) bool {
+	return unicode.In(c, unicode.Lu, unicode.Ll, unicode.Lt, unicode.Other_Lowercase, unicode.Other_Uppercase)
 }
 
 func caseIgnorable(c rune) bool {
@@ -160,11 +164,11 @@ func titleWords(s string) string {
 }
 
 func wordRune(c rune) bool {
-	return unicode.IsLetter(c) || unicode.IsMark(c) || unicode.Is(unicode.Nd, c) || unicode.Is(unicode.Pc, c)
+	return unicode.In(c, unicode.L, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic, unicode.Join_Control)
 }
 
-// slugify lowers, takes accents off Latin letters and puts one dash for
-// everything else between words. Letters of other scripts are left out.
+// slugify lowers, writes the letters of Europe and kana in plain ones and puts one
+// dash for everything else between words. Letters of other scripts are left out.
 func slugify(s string) string {
 	var b strings.Builder
 	dash := false
@@ -188,41 +192,26 @@ func slugify(s string) string {
 			write(byte(c))
 			continue
 		}
-		plain := deunicode(c)
+		plain, known := plainTable()[c]
+		if !known && !unicode.In(c, unicode.M, unicode.Cf) {
+			plain = "-"
+		}
 		for i := range len(plain) {
 			write(plain[i])
-		}
-		if plain == "" {
-			write('-')
 		}
 	}
 	return b.String()
 }
 
-// latin pairs plain letters with the letters that differ from them by marks.
-var latin = []struct{ plain, letters string }{
-	{"a", "àáâãäåāăąǎȁȃȧạảấầẩẫậắằẳẵặ"}, {"A", "ÀÁÂÃÄÅĀĂĄǍȀȂȦẠẢẤẦẨẪẬẮẰẲẴẶ"}, {"ae", "æǽ"}, {"AE", "ÆǼ"},
-	{"b", "ḃ"}, {"c", "çćĉċč"}, {"C", "ÇĆĈĊČ"}, {"d", "ďđðḋ"}, {"D", "ĎĐÐ"},
-	{"e", "èéêëēĕėęěȅȇẹẻẽếềểễệ"}, {"E", "ÈÉÊËĒĔĖĘĚȄȆẸẺẼẾỀỂỄỆ"}, {"g", "ĝğġģǧ"}, {"G", "ĜĞĠĢǦ"},
-	{"h", "ĥħ"}, {"H", "ĤĦ"}, {"i", "ìíîïĩīĭįıǐỉị"}, {"I", "ÌÍÎÏĨĪĬĮİǏỈỊ"}, {"j", "ĵ"}, {"J", "Ĵ"}, {"k", "ķǩ"}, {"K", "ĶǨ"},
-	{"l", "ĺļľŀł"}, {"L", "ĹĻĽĿŁ"}, {"n", "ñńņňǹ"}, {"N", "ÑŃŅŇǸ"},
-	{"o", "òóôõöøōŏőǒọỏốồổỗộớờởỡợơ"}, {"O", "ÒÓÔÕÖØŌŎŐǑỌỎỐỒỔỖỘỚỜỞỠỢƠ"}, {"oe", "œ"}, {"OE", "Œ"},
-	{"r", "ŕŗř"}, {"R", "ŔŖŘ"}, {"s", "śŝşšș"}, {"S", "ŚŜŞŠȘ"}, {"ss", "ß"}, {"t", "ţťŧț"}, {"T", "ŢŤŦȚ"}, {"th", "þ"}, {"Th", "Þ"},
-	{"u", "ùúûüũūŭůűųǔụủứừửữựư"}, {"U", "ÙÚÛÜŨŪŬŮŰŲǓỤỦỨỪỬỮỰƯ"}, {"w", "ŵ"}, {"W", "Ŵ"}, {"y", "ýÿŷỳỵỷỹ"}, {"Y", "ÝŶŸỲỴỶỸ"},
-	{"z", "źżž"}, {"Z", "ŹŻŽ"},
-}
-
-var latinTable = sync.OnceValue(func() map[rune]string {
+var plainTable = sync.OnceValue(func() map[rune]string {
 	table := map[rune]string{}
-	for _, l := range latin {
+	for _, l := range plainLetters {
 		for _, c := range l.letters {
 			table[c] = l.plain
 		}
 	}
 	return table
 })
-
-func deunicode(c rune) string { return latinTable()[c] }
 
 // graphemes splits a string into what a reader sees as characters.
 func (r *run) graphemes(s string) ([]any, error) {
@@ -239,8 +228,8 @@ func (r *run) graphemes(s string) ([]any, error) {
 }
 
 // graphemeLen returns the length of the first grapheme cluster of s by the
-// rules of Unicode Standard Annex 29, without the Indic conjuncts and the
-// prepended marks, and with emoji taken by block.
+// rules of Unicode Standard Annex 29, without the Indic conjuncts and with emoji
+// taken by block.
 func graphemeLen(s string) int {
 	c, n := utf8.DecodeRuneInString(s)
 	if c < utf8.RuneSelf && (len(s) == n || s[n] < utf8.RuneSelf) {
@@ -249,7 +238,7 @@ func graphemeLen(s string) int {
 		}
 		return n
 	}
-	if unicode.IsControl(c) {
+	if breaks(c) {
 		return n
 	}
 	flags := 0
@@ -261,6 +250,7 @@ func graphemeLen(s string) int {
 		next, size := utf8.DecodeRuneInString(s[n:])
 		switch {
 		case next == '\u200d' || extends(next):
+		case unicode.Is(unicode.Prepended_Concatenation_Mark, c) && !breaks(next):
 		case c == '\u200d' && emoji && isEmoji(next):
 		case flags == 1 && isFlag(next):
 			flags = 2
@@ -276,8 +266,14 @@ func graphemeLen(s string) int {
 	return n
 }
 
+// breaks reports whether nothing belongs to c but itself.
+func breaks(c rune) bool {
+	return unicode.In(c, unicode.Cc, unicode.Zl, unicode.Zp) ||
+		unicode.Is(unicode.Cf, c) && !extends(c) && c != '\u200d' && !unicode.Is(unicode.Prepended_Concatenation_Mark, c)
+}
+
 func extends(c rune) bool {
-	return unicode.In(c, unicode.Mn, unicode.Me, unicode.Mc) || c == '\u200c' || c >= 0x1F3FB && c <= 0x1F3FF ||
+	return unicode.In(c, unicode.Mn, unicode.Me, unicode.Mc) || c == 'ำ' || c == 'ຳ' || c == '\u200c' || c >= 0x1F3FB && c <= 0x1F3FF ||
 		c >= 0xFE00 && c <= 0xFE0F || c >= 0xE0020 && c <= 0xE007F
 }
 

@@ -80,6 +80,9 @@ func (p *parser) bracketed(i int) (int, segment) {
 		return end, newSegment(p.src[i:end])
 	}
 	if end, s := p.str(i); end >= 0 {
+		if p.src[i] == '`' { // as in Tera the name of a variable, quotes and all, that nobody can set
+			return end, segment{index: -1, sub: &path{pos: int32(i), text: p.src[i:end], root: p.src[i:end]}}
+		}
 		return end, newSegment(s)
 	}
 	end, sub := p.path(i)
