@@ -298,6 +298,9 @@ func (j *job) requireAll(vars *render.Map) error {
 	if missing[0].Description != "" {
 		hint += ": " + missing[0].Description
 	}
+	if other := misspelt(names[0], j.caller, j.template.pack.variables); other != "" {
+		hint = fmt.Sprintf("%q is given, which the package does not declare; did you mean %q?", other, names[0])
+	}
 	return fault.New(fault.Usage, hint, "template %s needs %s, which package %s declares at %s", j.template.name, strings.Join(names, ", "), j.template.pack.id, missing[0].where)
 }
 

@@ -39,6 +39,10 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 	if err != nil {
 		return nil, err
 	}
+	unread, err := s.unread(jobs)
+	if err != nil {
+		return nil, err
+	}
 	outputs := make([]output, len(jobs))
 	crew, meter := newCrew(s.Options.Workers), newMeter(s.Advance, len(jobs))
 	var mu sync.Mutex // of Progress and done
@@ -66,7 +70,7 @@ func (s *Step) Plan(ctx context.Context, in state.State, blobs state.Blobs) (*Pl
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{Seed: s.Options.Seed}
+	plan := &Plan{Seed: s.Options.Seed, Findings: unread}
 	for i, j := range jobs {
 		plan.Templates = append(plan.Templates, j.template.name)
 		plan.Files = append(plan.Files, outputs[i].files...)

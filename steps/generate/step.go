@@ -91,7 +91,8 @@ type Options struct {
 	// AllowShellChars permits "$(" and backticks in Flags, AllowCI targets that
 	// define pipelines.
 	AllowShellChars, AllowCI bool
-	// Strict makes unknown keys of front matter an error.
+	// Strict makes unknown keys of front matter an error, and variables of the caller
+	// that no template reads; those of the project may be for others.
 	Strict bool
 	Dialect
 	// Workers is how many templates are rendered at once; zero means [maxWorkers].

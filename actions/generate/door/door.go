@@ -57,7 +57,7 @@ type Options struct {
 	Package         []string          `type:"existingdir" placeholder:"DIR" help:"Package in a local directory, used when no --state is given; may be repeated."`
 	OutputDir       string            `type:"path" placeholder:"DIR" help:"Also write the tree here. Default: output of the project, if it has one."`
 	Force           bool              `help:"Overwrite files that were changed by hand."`
-	Strict          bool              `help:"Refuse unknown keys in front matter."`
+	Strict          bool              `help:"Refuse unknown keys in front matter, and given variables that no template reads."`
 	AllowShellChars bool              `help:"Permit $$( and backticks in values of --vars."`
 	AllowCI         bool              `name:"allow-ci" help:"Permit templates that write pipeline definitions."`
 	AllowHooks      bool              `aliases:"allow-sh" help:"Run the commands that templates name (sh_before, sh_after), in a sandbox without a network. Default: as allow_hooks of .ggen/config.toml says, else not."`
