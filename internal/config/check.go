@@ -52,9 +52,8 @@ func (p *Project) checkProject(add func(error)) {
 func (p *Project) checkGenerate(add func(error)) {
 	for i := range p.Generate {
 		g, at := &p.Generate[i], "generate."+strconv.Itoa(i)
-		name, file, ok := strings.Cut(g.Template, ":")
-		if !ok || name == "" || file == "" || strings.Contains(file, ":") || slices.Contains(strings.Split(file, "/"), "..") {
-			add(p.fail(at+".template", `write "package:file.tmpl"`, "%q is not a template reference", g.Template))
+		if !templateReference(g.Template) {
+			add(p.fail(at+".template", `write "package:file.tmpl", or the path of a template of the project, as "templates/file.tmpl"`, "%q is not a template reference", g.Template))
 		}
 		if g.Output == "" {
 			g.Output = "."
@@ -68,6 +67,16 @@ func (p *Project) checkGenerate(add func(error)) {
 			}
 		}
 	}
+}
+
+// templateReference accepts a file of a package, and the path of a template below
+// the project.
+func templateReference(text string) bool {
+	name, file, ofPackage := strings.Cut(text, ":")
+	if !ofPackage {
+		return localPath(text) && (strings.Contains(text, "/") || strings.HasSuffix(text, ".tmpl"))
+	}
+	return name != "" && file != "" && !strings.Contains(file, ":") && !slices.Contains(strings.Split(file, "/"), "..")
 }
 
 func (p *Project) checkService(add func(error)) {

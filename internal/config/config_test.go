@@ -313,6 +313,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"output is a drive", "ggen.toml", "[project]\noutput = 'C:/x'\n", `"C:/x" is not a path`, ""},
 		{"output is .git", "ggen.toml", "[project]\noutput = './.Git/hooks'\n", "is not for generated files", ""},
 		{"template reference", "ggen.toml", "[[generate]]\ntemplate = 'a'\n", `ggen.toml:2:12: generate.0.template: "a" is not a template reference`, ""},
+		{"template path escapes", "ggen.toml", "[[generate]]\ntemplate = '../templates/a.tmpl'\n", "is not a template reference", ""},
 		{"template escapes", "ggen.toml", "[[generate]]\ntemplate = 'a:../b'\n", "is not a template reference", ""},
 		{"template missing", "ggen.toml", "[[generate]]\noutput = 'x'\n", `key "template" is missing in [generate]`, ""},
 		{"graph escapes", "ggen.toml", "[[generate]]\ntemplate = 'a:b'\ngraphs = ['../m.ttl']\n", "is not a path below the project", ""},

@@ -56,7 +56,7 @@ type Market struct {
 
 // Generate is one template to render.
 type Generate struct {
-	// Template is "package:file".
+	// Template is "package:file", or a path relative to the project.
 	Template string         `doc:"template,required"`
 	Vars     map[string]any `doc:"vars"`
 	// Output is a directory below the root of the tree.

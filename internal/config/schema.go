@@ -174,7 +174,7 @@ var descriptions = map[string]string{
 
 	"generate":            "Templates to render.",
 	"generate[]":          "One template, or a pattern that names several of a package.",
-	"generate[].template": "<package>:<file>; the file may be a pattern.",
+	"generate[].template": "<package>:<file>, where the file may be a pattern, or the path of a template of the project.",
 	"generate[].vars":     "Variables of this template; they win over [vars].",
 	"generate[].output":   "Directory below the root of the tree.",
 	"generate[].graphs":   "Graph files of the project: .ttl, .nt, .rdf or .jsonld.",

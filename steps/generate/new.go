@@ -60,6 +60,17 @@ type Starter struct {
 	// To is the path that the template writes, which may have tags; empty for one
 	// after the name.
 	To string
+	// Package is the id of the package that the folder is. If it has no manifest yet,
+	// one is made, so that the template can be named. Empty for a project.
+	Package string
+}
+
+// Reference is by what the template is named on a command line and in a project file.
+func (s Starter) Reference() string {
+	if s.Package == "" {
+		return path.Join(templatesDir, s.Name+templateEnd)
+	}
+	return s.Package + ":" + s.Name + templateEnd
 }
 
 // CheckName refuses a name that no template may have.
@@ -134,6 +145,11 @@ func NewTemplate(dir string, s Starter) (_ []string, err error) {
 	if g := starterGraphs[s.Kind]; g != "" {
 		texts[path.Join(templatesDir, "graphs", s.Name+".ttl")] = g
 	}
+	if s.Package != "" {
+		if err := s.manifest(root, texts); err != nil {
+			return nil, err
+		}
+	}
 	var paths []string
 	for at := range texts {
 		paths = append(paths, at)
@@ -151,6 +167,20 @@ func NewTemplate(dir string, s Starter) (_ []string, err error) {
 		}
 	}
 	return paths, nil
+}
+
+var packageID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+// manifest adds one to texts if the package has none.
+func (s Starter) manifest(root *os.Root, texts map[string]string) error {
+	if _, err := root.Lstat(packManifest); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !packageID.MatchString(s.Package) {
+		return fault.New(fault.Usage, "name the folder in letters, digits, ., - and _, or write its "+packManifest, "%.120q cannot be the id of a package", s.Package)
+	}
+	texts[packManifest] = fmt.Sprintf("[gpack]\nid = %q\nversion = \"0.1.0\"\n\n[variables]\n# port = { type = \"integer\", default = 8080, description = \"port that it listens on\" }\n", s.Package)
+	return nil
 }
 
 // create writes a file that was not there.

@@ -282,7 +282,7 @@ func (lib *library) unknownPackage(ref reference) error {
 	case hint == "" && len(known) > 0:
 		hint = "known packages are " + strings.Join(known, ", ")
 	case hint == "":
-		hint = "add the package with `market add`, or list it under [packages]"
+		hint = "name its directory with --package, add it with `market add`, or list it under [packages]"
 	}
 	return fault.New(fault.Finding, hint, "package %q of template %s is not installed", ref.pack, ref)
 }
@@ -315,9 +315,9 @@ func (p *pack) load(file string) (*template, error) {
 	source, err := p.read(file, maxSourceSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		names, _ := p.templates() // best effort: the names only explain
-		hint := fault.DidYouMean(file, names)
-		if hint == "" {
-			hint = listHint(names)
+		hint := listHint(names)
+		if near, ok := fault.Nearest(file, names); ok {
+			hint = fmt.Sprintf("did you mean %q?", p.name(near))
 		}
 		return nil, fault.New(fault.Finding, hint, "template %s does not exist", name)
 	}

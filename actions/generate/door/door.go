@@ -49,7 +49,7 @@ func New() app.Door {
 
 // Options are what a caller may say besides the project file.
 type Options struct {
-	Templates       []string          `arg:"" optional:"" name:"ref" twin:"template" help:"Templates, <package>:<file>; the file may be a pattern. Default: [[generate]] of the project."`
+	Templates       []string          `arg:"" optional:"" name:"ref" twin:"template" help:"Templates: <package>:<file>, where the file may be a pattern, or the path of one of the project. Default: [[generate]] of the project."`
 	Template        []string          `placeholder:"REF" help:"The same as a flag, for CI inputs."`
 	Vars            map[string]string `mapsep:"none" placeholder:"KEY=VALUE" help:"Variable; may be repeated."`
 	VarsFile        string            `type:"existingfile" placeholder:"FILE" help:"Variables from a YAML, TOML or JSON file."`

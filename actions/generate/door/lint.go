@@ -16,7 +16,7 @@ import (
 
 // Lint looks for mistakes in templates.
 type Lint struct {
-	Refs    []string          `arg:"" optional:"" name:"ref" twin:"template" help:"Templates, <package>:<file>; the file may be a pattern. Default: [[generate]] of the project, else all templates of the packages."`
+	Refs    []string          `arg:"" optional:"" name:"ref" twin:"template" help:"Templates: <package>:<file>, where the file may be a pattern, or the path of one of the project. Default: [[generate]] of the project, else all templates of the packages."`
 	Ref     []string          `name:"template" placeholder:"REF" help:"The same as a flag, for CI inputs."`
 	Vars    map[string]string `mapsep:"none" placeholder:"KEY=VALUE" help:"Variable that will be set; may be repeated."`
 	Package []string          `type:"existingdir" placeholder:"DIR" help:"Package in a local directory, used when no --state is given; may be repeated."`

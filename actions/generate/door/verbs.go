@@ -28,7 +28,7 @@ func (l *List) Run(ctx context.Context, a *app.App) error {
 
 // Show describes templates.
 type Show struct {
-	Ref     string   `arg:"" help:"Template, <package>:<file>; the file may be a pattern."`
+	Ref     string   `arg:"" help:"Template: <package>:<file>, where the file may be a pattern, or the path of one of the project."`
 	Package []string `type:"existingdir" placeholder:"DIR" help:"Package in a local directory, used when no --state is given; may be repeated."`
 }
 
