@@ -248,7 +248,11 @@ func (a *App) parse(door Door) (func(context.Context) error, error) {
 	}
 	parsed, err := parser.Parse(a.Args)
 	if err != nil {
-		return nil, fault.Wrap(spelled(err), fault.Usage, fmt.Sprintf("%s --help shows what can be written", commandOf(err, door.Name)), "command line")
+		hint := fmt.Sprintf("%s --help shows what can be written", commandOf(err, door.Name))
+		if missing := (*fs.PathError)(nil); errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist) {
+			hint = "check the path; a relative one begins at " + a.Dir
+		}
+		return nil, fault.Wrap(spelled(err), fault.Usage, hint, "command line")
 	}
 	return func(ctx context.Context) error {
 		parsed.BindTo(ctx, (*context.Context)(nil))

@@ -18,18 +18,24 @@ const maxJSONDepth = 128
 
 // ParseJSON reads one JSON value. Objects keep the order of their keys, of a
 // repeated key the last value counts; integers that fit 64 bits stay integers,
-// all other numbers are float64. Nesting is bounded by 128.
+// all other numbers are float64. Nesting is bounded by 128. What cannot be read is an
+// [Error] with the place, in a file called JSON.
 func ParseJSON(data []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	v, err := decode(d, 0)
 	if err != nil {
-		return nil, fmt.Errorf("JSON at byte %d: %w", d.InputOffset(), err)
+		return nil, jsonError(data, d.InputOffset(), err.Error())
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("JSON at byte %d: more text after the value", d.InputOffset())
+		return nil, jsonError(data, d.InputOffset(), "more text after the value")
 	}
 	return v, nil
+}
+
+func jsonError(data []byte, offset int64, message string) error {
+	line, column, text := Position(string(data), int(offset))
+	return &Error{File: "JSON", Line: line, Column: column, Source: text, Message: message}
 }
 
 // ParseJSONObject is [ParseJSON] for a text that has to be an object.

@@ -18,8 +18,9 @@ import (
 type Body struct {
 	// Name stands for the template in messages.
 	Name, Source string
-	// Vars is a JSON object. Empty is no variable.
-	Vars []byte
+	// Vars is a JSON object, and VarsName stands for it in messages. Empty is no variable.
+	Vars     []byte
+	VarsName string
 	// Includes is where includes are found; nil finds none.
 	Includes fs.FS
 	Seed     uint64
@@ -33,7 +34,11 @@ func (b Body) Render(ctx context.Context, w io.Writer) error {
 	vars := render.NewMap()
 	if len(b.Vars) > 0 {
 		if err := vars.UnmarshalJSON(b.Vars); err != nil {
-			return fault.New(fault.Usage, "variables are a JSON object", "variables of %s: %w", b.Name, err)
+			var broken *render.Error
+			if errors.As(err, &broken) {
+				broken.File = b.VarsName
+			}
+			return fault.New(fault.Usage, `variables are a JSON object, as {"name": "value"}`, "variables of %s: %w", b.Name, err)
 		}
 	}
 	o := surroundings{seed: b.Seed, now: (&Options{Now: b.Now}).now()}

@@ -130,11 +130,7 @@ func (v *Variable) Parse(text string) (any, error) { return v.typed(text) }
 // typed returns value in the type of the variable. A text is read as that type.
 func (v *Variable) typed(value any) (any, error) {
 	refuse := func(format string, a ...any) error {
-		hint := v.Description
-		if len(v.Enum) > 0 {
-			hint = "one of " + strings.Join(v.Enum, ", ")
-		}
-		return fault.New(fault.Usage, hint, "variable %s: "+format, append([]any{v.Name}, a...)...)
+		return fault.New(fault.Usage, v.wanted(), "variable %s: "+format, append([]any{v.Name}, a...)...)
 	}
 	text, isText := value.(string)
 	switch v.Type {
@@ -169,6 +165,27 @@ func (v *Variable) typed(value any) (any, error) {
 		}
 	}
 	return value, v.accepts(text, refuse)
+}
+
+// wanted says what a value has to be, what it is for, and where that is written.
+func (v *Variable) wanted() string {
+	want := map[string]string{
+		"string": "give a text", "integer": "give a whole number, as 8080", "number": "give a number, as 1.5",
+		"boolean": "give true or false", "list": "give texts with commas between them, as a,b",
+	}[v.Type]
+	switch {
+	case len(v.Enum) > 0:
+		want = "give one of " + strings.Join(v.Enum, ", ")
+	case v.Pattern != "":
+		want = "give a text that matches " + v.Pattern + " from its first to its last letter"
+	}
+	if v.Description != "" {
+		want += ": " + v.Description
+	}
+	if v.where.File != "" {
+		want += "; it is declared at " + v.where.String()
+	}
+	return want
 }
 
 // list returns a list of texts, which one text divides by commas.

@@ -630,11 +630,12 @@ func (j *job) wanted(ctx context.Context, engine render.Engine, vars *render.Map
 		value, err := j.data.Query(ctx, text)
 		return truthy(value), j.template.relocate(err, n, 0)
 	}
-	condition := n.Text
+	condition, at := n.Text, *n
 	if !strings.Contains(condition, "{{") && !strings.Contains(condition, "{%") {
 		condition = j.dialect.condition(condition)
+		at.Column -= strings.Index(condition, n.Text) // which is not in the file
 	}
-	text, err := j.expand(ctx, engine, n, condition, vars)
+	text, err := j.expand(ctx, engine, &at, condition, vars)
 	text = strings.TrimSpace(text)
 	return text != "" && text != "false", err
 }

@@ -28,6 +28,8 @@ func (t *template) relocate(err error, n *document.Node, skip int) error {
 		// A block begins on the line after its sign, indented; how far does not matter.
 		if at := strings.TrimLeft(t.lines[i][min(max(column, 0), len(t.lines[i])):], " "); strings.HasPrefix(at, "|") || strings.HasPrefix(at, ">") {
 			line, column = line+1, 0
+		} else if strings.HasPrefix(at, `"`) || strings.HasPrefix(at, "'") {
+			column++
 		}
 	}
 	return t.shift(err, line-1-skip, column)

@@ -27,7 +27,9 @@ func (d *dataset) Query(ctx context.Context, text string) (any, error) {
 	limits := d.limits.withDefaults()
 	ctx, cancel := limits.within(ctx, "the query")
 	defer cancel()
-	q, err := sparql.Parse(text, d.options)
+	o := d.options
+	o.File = "the query" // its lines are not those of the template
+	q, err := sparql.Parse(text, o)
 	if err != nil {
 		return nil, err
 	}

@@ -60,12 +60,14 @@ func (o *Options) layers(unit *Unit) []map[string]any {
 	return []map[string]any{o.Vars, unit.Vars, o.VarsFile, flags}
 }
 
+var layerNames = [...]string{"[vars]", "[[generate]]", "the vars file", "--vars"}
+
 // callerVars merges the caller's variables. Keys are in sorted order.
 func (o *Options) callerVars(unit *Unit) (*render.Map, error) {
 	merged := map[string]any{}
-	for _, layer := range o.layers(unit) {
+	for i, layer := range o.layers(unit) {
 		if err := checkKeys(layer); err != nil {
-			return nil, err
+			return nil, fault.Wrap(err, fault.Usage, "", layerNames[i])
 		}
 		maps.Copy(merged, layer)
 	}

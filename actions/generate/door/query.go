@@ -149,11 +149,9 @@ func fixed(a *app.App) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err == nil && (seconds < 0 || seconds > lastSecond) {
-		err = fault.New(fault.Usage, "", "%d is not between 0 and %d", seconds, int64(lastSecond))
-	}
-	if err != nil {
-		return time.Time{}, fault.Wrap(err, fault.Usage, "give it as seconds since 1970, or unset it", "read SOURCE_DATE_EPOCH")
+	if err != nil || seconds < 0 || seconds > lastSecond {
+		return time.Time{}, fault.New(fault.Usage, "set it to the seconds since 1970, as SOURCE_DATE_EPOCH=1700000000, or unset it",
+			"the environment has SOURCE_DATE_EPOCH=%.40q, which is not a number from 0 to %d", text, int64(lastSecond))
 	}
 	return time.Unix(seconds, 0).UTC(), nil
 }

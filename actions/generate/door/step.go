@@ -14,6 +14,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
 	"github.com/ultrafast-ci/ultrafast/internal/document"
+	"github.com/ultrafast-ci/ultrafast/internal/render"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/hook"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -138,6 +139,9 @@ func localPackages(a *app.App, dirs []string) (map[string]fs.FS, error) {
 			return nil, err
 		}
 		b, err := fs.ReadFile(files, manifestName)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fault.New(fault.Usage, "name the directory of a package; `generate new NAME --package DIR` makes one", "package in %s: there is no %s", dir, manifestName)
+		}
 		if err != nil {
 			return nil, fault.Wrap(err, fault.Usage, "name the directory of a package", "package in "+dir)
 		}
@@ -254,9 +258,26 @@ func readVars(a *app.App, path string) (vars map[string]any, err error) {
 	if filepath.Ext(path) == ".toml" {
 		parse = document.ParseTOML
 	}
+	if filepath.Ext(path) == ".json" { // whose mistakes may be good YAML
+		if err := checkJSON(path, b); err != nil {
+			return nil, err
+		}
+	}
 	node, err := parse(path, b)
 	if err == nil {
 		err = document.Decode(node, &vars)
 	}
 	return vars, err
+}
+
+func checkJSON(path string, b []byte) error {
+	_, err := render.ParseJSON(b)
+	var broken *render.Error
+	if errors.As(err, &broken) {
+		broken.File = path
+	}
+	if err != nil {
+		return fault.Wrap(err, fault.Usage, "correct the file at that place", "read variables")
+	}
+	return nil
 }

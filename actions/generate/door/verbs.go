@@ -124,6 +124,7 @@ func (r *Render) Run(ctx context.Context, a *app.App) error {
 		if body.Vars, err = a.ReadFile("variables", r.VarsFile); err != nil {
 			return err
 		}
+		body.VarsName = filepath.Base(r.VarsFile)
 	}
 	if r.IncludeDir != "" {
 		if body.Includes, err = openDir(a, a.Abs(r.IncludeDir)); err != nil {

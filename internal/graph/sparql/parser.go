@@ -98,7 +98,13 @@ func (p *parser) found() string {
 	return strconv.Quote(p.current())
 }
 
-func (p *parser) fail(format string, args ...any) { p.failAt(p.pos(), "", format, args...) }
+func (p *parser) fail(format string, args ...any) {
+	hint := ""
+	if p.kind() == tokenEnd {
+		hint = "the query ends too early: look for a bracket that is not closed"
+	}
+	p.failAt(p.pos(), hint, format, args...)
+}
 
 // enter counts a level of nesting; the caller defers leave.
 func (p *parser) enter() {

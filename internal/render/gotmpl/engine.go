@@ -173,6 +173,7 @@ func (t *Template) load(c call, source string, depth int) error {
 			known = append(known, tmpl.Name())
 		}
 		e := t.place(c.file, source, int(c.pos), fmt.Sprintf("template %q is not there", c.name))
+		e.Hint = "define it in this file, or name a file beside it or at the top of the templates"
 		e.Hint = fault.DidYouMean(c.name, known)
 		return finding(e)
 	}

@@ -31,7 +31,12 @@ func (t *Template) refuse(file, source string, offset int, format string, a ...a
 // line as its column.
 func (t *Template) syntax(file, source string, err error) error {
 	line, _, message := located(file, err.Error())
-	return finding(atLine(file, source, line, -1, message))
+	e := atLine(file, source, line, -1, message)
+	if message == "unexpected EOF" {
+		e.Message = "an if, a range, a with, a block or a define is never closed"
+		e.Hint = "add {{ end }}"
+	}
+	return finding(e)
 }
 
 // atLine returns an error in a line, at a byte of it from 0; -1 is its first tag.
@@ -98,7 +103,9 @@ func (r *run) report(err error) error {
 	e.Err = err
 	if key := noEntry.FindStringSubmatch(message); key != nil {
 		e.Message = fmt.Sprintf("variable %q is not defined", key[1])
-		e.Hint = fault.DidYouMean(key[1], slices.Collect(maps.Keys(r.vars)))
+		if e.Hint = fault.DidYouMean(key[1], slices.Collect(maps.Keys(r.vars))); e.Hint == "" {
+			e.Hint = fmt.Sprintf(`set it, in --vars-file for example, or write {{ get . %q | default "…" }}`, key[1])
+		}
 	}
 	for _, number := range slices.Backward(r.calls) {
 		if number < 0 {

@@ -214,7 +214,7 @@ func (e *Engine) follow(t *Template, ref reference, l linking, verb string) (*Te
 	}
 	name, text, err := e.load(ref.name, t.name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fail("", "template %q is not there", ref.name)
+		return nil, fail(lookedFor, "template %q is not there", ref.name)
 	}
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Finding, "", fmt.Sprintf("%s: loading template %q", t.name, ref.name))

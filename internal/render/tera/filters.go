@@ -96,7 +96,12 @@ func text(v any) (string, error) {
 	if s, ok := v.(string); ok {
 		return s, nil
 	}
-	return "", fmt.Errorf("a string is needed, this is %s", render.KindOf(v))
+	err := fmt.Errorf("a string is needed, this is %s", render.KindOf(v))
+	switch v.(type) {
+	case bool, int64, uint64, float64:
+		return "", &hinted{err, "put `| as_str` before it"}
+	}
+	return "", err
 }
 
 func array(v any) ([]any, error) {

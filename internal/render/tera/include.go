@@ -45,8 +45,10 @@ func (r *run) include(n *includeNode) error {
 	if len(n.names) == 0 {
 		return r.failf(n.pos, "the array names no template")
 	}
-	return r.failf(n.pos, "template %s is not there", quoted(n.names))
+	return r.fail(n.pos, &hinted{fmt.Errorf("template %s is not there", quoted(n.names)), lookedFor})
 }
+
+const lookedFor = "it is looked for beside this template, then at the top of the templates"
 
 func quoted(names []string) string {
 	q := make([]string, len(names))
@@ -251,6 +253,10 @@ func (r *run) findMacro(c *macroCall) (*Template, *macroNode, error) {
 			names = append(names, name)
 		}
 		return nil, nil, r.unknown(c.pos, "macro", c.space+"::", c.name, names)
+	}
+	if _, near := nearest(c.space, known); !near {
+		hint := fmt.Sprintf("import its file at the top of the template: {%% import \"…\" as %s %%}", c.space)
+		return nil, nil, r.fail(c.pos, &hinted{fmt.Errorf("there is no macro namespace %q", c.space), hint})
 	}
 	return nil, nil, r.unknown(c.pos, "macro namespace", "", c.space, known)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/internal/render"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -102,6 +103,7 @@ func (r *run) report(err error) error {
 func (r *run) suggest(p *path) string {
 	known := r.names()
 	word := p.root
+	otherwise := fmt.Sprintf("set it, in --vars-file for example, or write {{ %s | default(value=\"…\") }}", p.text)
 	if v, ok := r.lookup(&path{root: p.root}); ok {
 		known, word = nil, ""
 		for _, seg := range p.segs {
@@ -109,6 +111,7 @@ func (r *run) suggest(p *path) string {
 			if !ok {
 				if m, isMap := v.(*render.Map); isMap {
 					known, word = m.Keys(render.SortedOrder), seg.key
+					otherwise = hasKeys(known)
 				}
 				break
 			}
@@ -118,7 +121,19 @@ func (r *run) suggest(p *path) string {
 	if name, ok := nearest(word, known); ok {
 		return fmt.Sprintf("did you mean %q?", name)
 	}
-	return ""
+	return otherwise
+}
+
+// hasKeys lists what a map has.
+func hasKeys(keys []string) string {
+	const most = 12
+	switch {
+	case len(keys) == 0:
+		return "the map is empty"
+	case len(keys) > most:
+		return fmt.Sprintf("the map has %s and %d more", strings.Join(keys[:most], ", "), len(keys)-most)
+	}
+	return "the map has " + strings.Join(keys, ", ")
 }
 
 func (r *run) names() []string {
