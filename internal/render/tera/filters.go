@@ -158,6 +158,11 @@ func (a args) integer(name string, fallback int64) (int64, error) {
 
 // count returns an argument that is an integer and not negative.
 func (a args) count(name string, fallback int) (int, error) {
+	if v, ok := a.get(name); ok {
+		if _, large := v.(uint64); large { // more than there is of anything
+			return math.MaxInt, nil
+		}
+	}
 	i, err := a.integer(name, int64(fallback))
 	if err == nil && i < 0 {
 		err = fmt.Errorf("the argument %q cannot be negative", name)
@@ -356,8 +361,8 @@ func toInt(_ *run, v any, a args) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if base < 2 || base > 36 {
-		return nil, fmt.Errorf("the argument %q is %d, not between 2 and 36", "base", base)
+	if base < 0 || base > math.MaxUint32 {
+		return nil, fmt.Errorf("the argument %q does not fit 32 bits", "base")
 	}
 	s, ok := v.(string)
 	if !ok {
@@ -366,6 +371,9 @@ func toInt(_ *run, v any, a args) (any, error) {
 			return nil, fmt.Errorf("a string or a number is needed, this is %s", render.KindOf(v))
 		}
 		return saturate(f), nil
+	}
+	if base < 2 || base > 36 {
+		return nil, fmt.Errorf("the argument %q is %d, not between 2 and 36", "base", base)
 	}
 	s = strings.TrimSpace(s)
 	if prefix := map[int64]string{2: "0b", 8: "0o", 16: "0x"}[base]; prefix != "" {

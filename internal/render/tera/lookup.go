@@ -34,16 +34,16 @@ func (r *run) findDynamic(p *path) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		key := ""
 		switch v := v.(type) {
 		case string:
-			key = v
+			q.segs = appendKey(q.segs, v)
 		case int64, uint64, float64:
-			key = numberText(v)
+			for part := range strings.SplitSeq(numberText(v), ".") {
+				q.segs = append(q.segs, newSegment(part))
+			}
 		default:
 			return nil, r.failf(seg.sub.pos, "%q is %s, which cannot be an index", seg.sub.text, render.KindOf(v))
 		}
-		q.segs = appendKey(q.segs, key)
 	}
 	if v, ok := r.lookup(q); ok {
 		return v, nil
@@ -51,13 +51,10 @@ func (r *run) findDynamic(p *path) (any, error) {
 	return nil, &failure{t: r.at, pos: p.pos, undef: q}
 }
 
-// appendKey adds a computed key. As in Tera it is read as a path itself: dots
-// and brackets outside of quotes separate keys.
+// appendKey adds a key that is a string. As in Tera an empty one is nothing, and
+// quotes in it divide it.
 func appendKey(segs []segment, key string) []segment {
-	if !strings.ContainsAny(key, `.[]"'`) {
-		return append(segs, newSegment(key))
-	}
-	for _, part := range splitPointer(key) {
+	for part := range strings.FieldsFuncSeq(key, func(c rune) bool { return c == '"' || c == '\'' }) {
 		segs = append(segs, newSegment(part))
 	}
 	return segs

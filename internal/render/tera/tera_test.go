@@ -78,7 +78,7 @@ func TestRender(t *testing.T) {
 		// Paths.
 		{`{{ map.a.c }} {{ map["a"].c }} {{ map[key] }} {{ list[0] }} {{ list.1 }} {{ people[list[1]].name }}`, "deep deep 1 3 1 Al"},
 		{`{{ map["x.y"] }}`, "dotted"},
-		{`{{ map[dots] }}`, "deep"}, // a computed key is a path of its own
+		{`{{ map[dots] }}`, "error"}, // a dot in a computed key divides nothing
 		{`{{ list[-1] }}`, "error"},
 		{`{{ list.01 }}`, "error"},
 		{`{% set a = 1 %}{{ a.b }}`, "outer"}, // what is nearer does not hide the rest of the path

@@ -54,7 +54,11 @@ func (p *parser) pathAt(i int) (int, *path) {
 		if stop < 0 {
 			break
 		}
-		pe.segs, end, dotted = append(pe.segs, seg), stop, false
+		if end, dotted = stop, false; seg.sub == nil {
+			pe.segs = appendKey(pe.segs, seg.key)
+		} else {
+			pe.segs = append(pe.segs, seg)
+		}
 	}
 	pe.text = p.src[i:end]
 	if dotted && len(pe.segs) > 0 {
