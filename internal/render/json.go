@@ -21,6 +21,7 @@ const maxJSONDepth = 128
 // all other numbers are float64. Nesting is bounded by 128. What cannot be read is an
 // [Error] with the place, in a file called JSON.
 func ParseJSON(data []byte) (any, error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // which some editors put there
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	v, err := decode(d, 0)
