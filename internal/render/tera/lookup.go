@@ -54,6 +54,9 @@ func (r *run) findDynamic(p *path) (any, error) {
 // appendKey adds a key that is a string. As in Tera an empty one is nothing, and
 // quotes in it divide it.
 func appendKey(segs []segment, key string) []segment {
+	if key != "" && !strings.ContainsAny(key, `"'`) {
+		return append(segs, newSegment(key))
+	}
 	for part := range strings.FieldsFuncSeq(key, func(c rune) bool { return c == '"' || c == '\'' }) {
 		segs = append(segs, newSegment(part))
 	}
