@@ -163,9 +163,19 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 	return fault.New(fault.Finding, fault.DidYouMean(name, known), "no environment is called %q", name)
 }
 
+// rememberer is a back end that may know, from an earlier process, that it reaches level
+// full here.
+type rememberer interface{ Remembers() bool }
+
 // GC collects with the back end that would be used: what others left is for
-// [Backend.CollectAll], since each of them costs a round trip or a wait.
+// [Backend.CollectAll], since each of them costs a round trip or a wait. A first one that
+// remembers what it can do is not probed for it.
 func (b *Backend) GC(ctx context.Context) (removed []string, err error) {
+	if len(b.backends) > 0 {
+		if r, ok := b.backends[0].(rememberer); ok && r.Remembers() {
+			return collect(ctx, b.backends[0])
+		}
+	}
 	one, _, err := b.choose(ctx, sandbox.Full)
 	if err != nil {
 		return nil, err

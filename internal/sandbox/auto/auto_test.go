@@ -20,7 +20,10 @@ type fake struct {
 	made   []string
 	gone   int
 	probed int
+	sure   bool // without a probe
 }
+
+func (f *fake) Remembers() bool { return f.sure }
 
 func (f *fake) Name() string { return f.name }
 
@@ -137,6 +140,27 @@ func TestFirst(t *testing.T) {
 		}
 		if fault.KindOf(fails) != fault.Unavailable && first.probed > 0 {
 			t.Errorf("the first was probed %d times", first.probed)
+		}
+	}
+}
+
+// TestCollectUnprobed: a collection costs no probe of a back end that is known to work,
+// and one that is not known is asked whether it would be used.
+func TestCollectUnprobed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		first fake
+		want  string
+		probe int
+	}{
+		{fake{name: "a", level: sandbox.Full, sure: true}, "of-a", 0},
+		{fake{name: "a", level: sandbox.Full}, "of-a", 1},
+		{fake{name: "a", level: sandbox.Reduced}, "of-b", 1},
+	} {
+		first, second := c.first, &fake{name: "b", level: sandbox.Full}
+		removed, err := auto.New(&first, second).GC(t.Context())
+		if err != nil || strings.Join(removed, " ") != c.want || first.probed != c.probe {
+			t.Errorf("%+v: %q, %v, %d probes", c.first, removed, err, first.probed)
 		}
 	}
 }

@@ -133,6 +133,20 @@ func (b *Backend) recall() *findings {
 	return f
 }
 
+// Remembers reports that level full works here: as this process found out, or an earlier
+// one whose findings still hold. It tries nothing.
+func (b *Backend) Remembers() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.check() != nil || b.maxLevel() < sandbox.Full:
+		return false
+	case b.found != nil:
+		return b.found.variant.Level == sandbox.Full
+	}
+	return b.recall() != nil
+}
+
 // remember keeps what the first environment proved, for the processes that follow. all
 // are the hierarchies there are: findings that had to do without one are not kept, since
 // it might be there the next time. That nothing can be kept costs time only.

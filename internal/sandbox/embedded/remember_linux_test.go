@@ -15,6 +15,7 @@ import (
 func remembering(t *testing.T, o Options) bool {
 	t.Helper()
 	b := New(o)
+	knew := b.Remembers()
 	e, err := b.Create(t.Context(), sandbox.EnvironmentSpec{Name: "remembering"})
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +34,9 @@ func remembering(t *testing.T, o Options) bool {
 	}
 	if level := e.Effective().Level; b.found.recalled && level != sandbox.Full {
 		t.Errorf("level %s is remembered", level)
+	}
+	if knew != b.found.recalled {
+		t.Errorf("%t was said of the memory that was used: %t", knew, b.found.recalled)
 	}
 	return b.found.recalled
 }
