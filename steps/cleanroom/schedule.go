@@ -120,6 +120,7 @@ func (t *trial) runTests(ctx context.Context) error {
 	if len(tasks) > 1 {
 		t.log.add(fmt.Sprintf("# seed %d, order: %s\n\n", t.seed, strings.Join(t.order, " ")))
 	}
+	t.expectTests(tasks)
 	err = t.pool(ctx, tasks)
 	for _, s := range t.suites {
 		s.judge()

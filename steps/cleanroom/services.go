@@ -36,6 +36,20 @@ func (t *trial) servicesReady(ctx context.Context) error {
 	return t.services.Ready(ctx)
 }
 
+// expectTests tells the services how many tests will want data of their own.
+func (t *trial) expectTests(tasks []task) {
+	if t.services == nil {
+		return
+	}
+	n := 0
+	for _, k := range tasks {
+		if !k.suite.runner.whole() {
+			n++
+		}
+	}
+	t.services.Expect(n)
+}
+
 // closeServices ends them, before the environment does.
 func (t *trial) closeServices(ctx context.Context) error {
 	if t.services == nil {

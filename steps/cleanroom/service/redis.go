@@ -27,15 +27,16 @@ const (
 // redis is a server without persistence, whose keyspaces are given out one by one.
 type redis struct {
 	*running
-	// free are the numbers of keyspaces that nobody uses; 0 is for who shares it.
-	free chan int
+	// free are the numbers of empty keyspaces that nobody uses, used of those that are left
+	// as they are; 0 is for who shares it.
+	free, used chan int
 }
 
 func newRedis(r *running) protocol {
 	if r.spec.Port == 0 {
 		r.spec.Port = redisPort
 	}
-	s := &redis{running: r, free: make(chan int, redisKeyspaces)}
+	s := &redis{running: r, free: make(chan int, redisKeyspaces), used: make(chan int, redisKeyspaces)}
 	for n := 1; n < redisKeyspaces; n++ {
 		s.free <- n
 	}
@@ -76,25 +77,55 @@ func (s *redis) keyspace(n int) map[string]string {
 	}
 }
 
-// fresh gives out an empty keyspace, and empties it again when it comes back.
+// fresh gives out an empty keyspace. It is emptied again when it comes back and others
+// follow, or else when it is needed after all.
 func (s *redis) fresh(ctx context.Context) (map[string]string, func(context.Context) error, error) {
+	n, err := s.take(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.keyspace(n), func(ctx context.Context) error {
+		if s.wanted.Load() <= 0 {
+			s.used <- n
+			return nil
+		}
+		err := s.empty(ctx, n)
+		switch {
+		case err != nil && s.died():
+			return nil
+		case err == nil:
+			s.free <- n
+		}
+		return err
+	}, nil
+}
+
+// take returns the number of an empty keyspace.
+func (s *redis) take(ctx context.Context) (int, error) {
 	select {
 	case n := <-s.free:
-		return s.keyspace(n), func(ctx context.Context) error { return s.empty(ctx, n) }, nil
+		return n, nil
+	default:
+	}
+	select {
+	case n := <-s.free:
+		return n, nil
+	case n := <-s.used:
+		err := s.empty(ctx, n)
+		if err != nil {
+			s.used <- n
+		}
+		return n, err
 	case <-ctx.Done():
-		return nil, nil, context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
 }
 
 func (s *redis) empty(ctx context.Context, n int) error {
 	err := s.command(ctx, []string{"AUTH", s.spec.Password}, []string{"SELECT", strconv.Itoa(n)}, []string{"FLUSHDB"})
-	switch {
-	case err != nil && s.died():
-		return nil
-	case err != nil:
+	if err != nil {
 		return s.failure("empty keyspace "+strconv.Itoa(n)+" of", err)
 	}
-	s.free <- n
 	return nil
 }
 

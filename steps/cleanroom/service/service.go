@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"path"
 	"regexp"
@@ -23,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom/readiness"
@@ -134,6 +136,16 @@ var (
 	identifier  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`) })
 )
 
+// environ returns the variables of the service, sorted.
+func (s Spec) environ() []string {
+	var all []string
+	for key, value := range s.Env {
+		all = append(all, key+"="+value)
+	}
+	slices.Sort(all)
+	return all
+}
+
 // maxServices bounds the services of one run (K-44 bounds all containers).
 const maxServices = 20
 
@@ -166,6 +178,8 @@ func (s Spec) check() error {
 type Set struct {
 	room     Room
 	services []*running
+	// wanted is how often Fresh will still be called.
+	wanted atomic.Int64
 }
 
 // Start starts the services, all at once, and does not wait for them: see
@@ -180,6 +194,7 @@ func Start(ctx context.Context, room Room, specs []Spec) (*Set, error) {
 		room.Log = slog.New(slog.DiscardHandler)
 	}
 	set := &Set{room: room}
+	set.wanted.Store(math.MaxInt64)
 	names := map[string]bool{}
 	for _, spec := range specs {
 		if spec.Kind == "" {
@@ -192,7 +207,7 @@ func Start(ctx context.Context, room Room, specs []Spec) (*Set, error) {
 			return nil, fault.New(fault.Usage, "give each a name of its own", "two services are called %q", spec.Name)
 		}
 		names[spec.Name] = true
-		set.services = append(set.services, newRunning(room, spec))
+		set.services = append(set.services, newRunning(room, spec, &set.wanted))
 	}
 	for _, s := range set.services {
 		starting, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -227,10 +242,15 @@ func (s *Set) Variables() []string {
 	return s.collect(func(r *running) map[string]string { return r.protocol.variables() })
 }
 
+// Expect says how often [Set.Fresh] will be called from now on: for more than that nothing
+// is made ahead, and nothing is tidied up. More calls than that do no harm.
+func (s *Set) Expect(tests int) { s.wanted.Store(int64(tests)) }
+
 // Fresh gives a test data of its own and returns its variables, those of [Variables]
 // for services that are shared. The function returned must be called when the test
 // is over. That a service ended meanwhile is no error of it: see [Set.Check].
 func (s *Set) Fresh(ctx context.Context) (variables []string, done func(context.Context) error, err error) {
+	s.wanted.Add(-1)
 	var ends []func(context.Context) error
 	done = func(ctx context.Context) error {
 		var errs []error
@@ -342,6 +362,7 @@ type running struct {
 	host     string // the name or address that tests use
 	port     int
 	said     *output
+	wanted   *atomic.Int64 // that of the set
 
 	ready chan struct{} // closed once err is known
 	err   error
@@ -356,8 +377,8 @@ type running struct {
 	container sandbox.Container
 }
 
-func newRunning(room Room, spec Spec) *running {
-	r := &running{room: room, spec: spec, said: &output{}, ready: make(chan struct{}), ended: make(chan struct{})}
+func newRunning(room Room, spec Spec, wanted *atomic.Int64) *running {
+	r := &running{room: room, spec: spec, wanted: wanted, said: &output{}, ready: make(chan struct{}), ended: make(chan struct{})}
 	if r.spec.Password == "" {
 		r.spec.Password = rand.Text()
 	}
@@ -384,10 +405,7 @@ func (r *running) bringUp(ctx context.Context) (err error) {
 	}
 	spec.Name, spec.Image, spec.Limits = r.spec.Name, r.spec.Image, r.spec.Limits
 	spec.Stdout, spec.Stderr = r.said, r.said
-	for key, value := range r.spec.Env {
-		spec.Env = append(spec.Env, key+"="+value)
-	}
-	slices.Sort(spec.Env)
+	spec.Env = append(spec.Env, r.spec.environ()...)
 	if r.container, err = r.room.Env.Start(ctx, spec); err != nil {
 		close(r.ended)
 		return err

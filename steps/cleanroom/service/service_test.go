@@ -176,6 +176,79 @@ func TestDatabases(t *testing.T) {
 	}
 }
 
+// TestKeptCluster: scripts run once for all runs, and what a run does is gone with it.
+func TestKeptCluster(t *testing.T) {
+	t.Parallel()
+	postgres, _ := hosted(t)
+	// Each run of the script would give another number.
+	postgres.Init = []string{"CREATE TABLE item AS SELECT pg_catalog.random() AS n"}
+	look := func(spec service.Spec) (items string, database string) {
+		r := room(t)
+		set := start(t, r, spec)
+		if err := set.Ready(patient(t)); err != nil {
+			t.Fatal(err)
+		}
+		variables, done, err := set.Fresh(patient(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		items, err = query(t, r.Env, variables, "SELECT pg_catalog.string_agg(n::text, ' ') FROM item")
+		if err == nil {
+			_, err = query(t, r.Env, variables, "INSERT INTO item VALUES (3)")
+		}
+		if err := errors.Join(err, done(patient(t))); err != nil {
+			t.Fatal(err)
+		}
+		return items, value(t, variables, "PGDATABASE")
+	}
+	first, one := look(postgres)
+	if second, two := look(postgres); second != first || one != two {
+		t.Errorf("database %s of the second run has %q, of the first %s had %q", two, second, one, first)
+	}
+	other := postgres
+	other.Init = append(slices.Clone(postgres.Init), "INSERT INTO item VALUES (2)")
+	if items, _ := look(other); strings.HasPrefix(items, first) || !strings.HasSuffix(items, " 2") {
+		t.Errorf("after a change of the scripts there is %q, before %q", items, first)
+	}
+	as := postgres
+	as.User, as.Database = "postgres", "postgres"
+	if items, name := look(as); items == first || name != "postgres_1" {
+		t.Errorf("the administrator finds %q in %s", items, name)
+	}
+}
+
+// TestUnexpected: more tests than were expected leave no more databases than were made
+// ahead.
+func TestUnexpected(t *testing.T) {
+	t.Parallel()
+	postgres, _ := hosted(t)
+	r := room(t)
+	r.Parallel = 2
+	set := start(t, r, postgres)
+	if err := set.Ready(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	const count = "SELECT count(*) FROM pg_catalog.pg_database WHERE datname LIKE 'app\\_%'"
+	before, err := query(t, r.Env, set.Variables(), count)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.Expect(1)
+	for range 20 {
+		_, done, err := set.Fresh(patient(t))
+		if err == nil {
+			err = done(patient(t))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := query(t, r.Env, set.Variables(), count)
+	if err != nil || before != "8" || after != "8" {
+		t.Errorf("%s databases before 20 tests, %s after them, %v", before, after, err)
+	}
+}
+
 // TestKeyspaces: a keyspace is empty for the next test that gets it.
 func TestKeyspaces(t *testing.T) {
 	t.Parallel()
@@ -203,7 +276,8 @@ func TestKeyspaces(t *testing.T) {
 		}
 	}
 	seen := map[string]bool{}
-	for range 300 { // more than there are keyspaces
+	set.Expect(10)
+	for range 300 { // more than there are keyspaces, or were expected
 		variables, done, err := set.Fresh(patient(t))
 		if err != nil {
 			t.Fatal(err)
@@ -378,6 +452,21 @@ func TestTemplates(t *testing.T) {
 	}
 	if want := []string{".new-1-x", "a", "b"}; !slices.Equal(names, want) {
 		t.Errorf("left are %q, want %q", names, want)
+	}
+	// One that nobody used for two months goes with the next, one in use does not.
+	old := time.Now().Add(-60 * 24 * time.Hour)
+	for _, name := range []string{"a", "b"} {
+		if err := os.Chtimes(filepath.Join(dir, name), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"a", "c"} {
+		if _, err := store.Get(t.Context(), name, func(context.Context, string) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if exists := func(name string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil }; !exists("a") || exists("b") || !exists("c") {
+		t.Errorf("a is there: %t, b: %t, c: %t", exists("a"), exists("b"), exists("c"))
 	}
 	if _, err := store.Get(t.Context(), "../x", nil); err == nil {
 		t.Error("a key with a way out is taken")

@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
@@ -25,19 +27,20 @@ var templateKey = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompi
 
 // Get returns the directory of key, which fill has filled, now or in an earlier run.
 // Several processes may fill the same at once: the first to end wins. A fill that
-// fails or is killed leaves nothing that is ever used.
+// fails or is killed leaves nothing that is ever used. What nobody used for long goes
+// when another is filled.
 func (t Templates) Get(ctx context.Context, key string, fill func(ctx context.Context, dir string) error) (_ string, err error) {
 	if !templateKey().MatchString(key) {
 		return "", fault.New(fault.Internal, "", "%q is no key of a template", key)
 	}
-	final := filepath.Join(t.Dir, key)
-	if _, err := os.Stat(final); err == nil {
+	final, now := filepath.Join(t.Dir, key), time.Now()
+	if err := os.Chtimes(final, now, now); err == nil {
 		return final, nil
 	}
 	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
 		return "", fault.Wrap(err, fault.Unavailable, "", "make the directory of templates")
 	}
-	t.sweep()
+	t.sweep(now)
 	stage, err := os.MkdirTemp(t.Dir, stagePrefix+strconv.Itoa(os.Getpid())+"-")
 	if err != nil {
 		return "", fault.Wrap(err, fault.Unavailable, "", "make a template")
@@ -66,25 +69,55 @@ func (t Templates) Get(ctx context.Context, key string, fill func(ctx context.Co
 // process that does it follows.
 const stagePrefix = ".new-"
 
-// sweep removes what killed processes were filling. A number that somebody else has
-// by now keeps a directory for a later sweep.
-func (t Templates) sweep() {
+const (
+	// keepTime is how long a template is kept that nobody uses.
+	keepTime = 30 * 24 * time.Hour
+	// keepMany is how many are kept that long: the scripts of a project may change often.
+	// The others go after busyTime, in which a run may still use them.
+	keepMany = 8
+	busyTime = 12 * time.Hour
+)
+
+// sweep removes what killed processes were filling, and what was not used for long. A
+// number that somebody else has by now keeps a directory for a later sweep.
+func (t Templates) sweep(now time.Time) {
 	entries, err := os.ReadDir(t.Dir)
 	if err != nil {
 		return
 	}
+	var kept []fs.FileInfo
 	for _, e := range entries {
-		number, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), stagePrefix), "-")
-		pid, err := strconv.Atoi(number)
-		if err != nil || !strings.HasPrefix(e.Name(), stagePrefix) {
+		if number, staged := strings.CutPrefix(e.Name(), stagePrefix); staged {
+			t.sweepStage(e.Name(), number)
+		} else if info, err := e.Info(); err == nil && info.IsDir() {
+			kept = append(kept, info)
+		}
+	}
+	slices.SortFunc(kept, func(x, y fs.FileInfo) int { return y.ModTime().Compare(x.ModTime()) })
+	for i, info := range kept {
+		if age := now.Sub(info.ModTime()); age < busyTime || age < keepTime && i < keepMany {
 			continue
 		}
-		p, err := os.FindProcess(pid)
-		if err == nil {
-			err = p.Signal(syscall.Signal(0))
+		// It goes whole: nobody is to find half of it.
+		gone := filepath.Join(t.Dir, stagePrefix+strconv.Itoa(os.Getpid())+"-"+info.Name())
+		if os.Rename(filepath.Join(t.Dir, info.Name()), gone) == nil {
+			_ = os.RemoveAll(gone)
 		}
-		if errors.Is(err, os.ErrProcessDone) || errors.Is(err, syscall.ESRCH) {
-			_ = os.RemoveAll(filepath.Join(t.Dir, e.Name()))
-		}
+	}
+}
+
+// sweepStage removes the directory called name of a process that is gone.
+func (t Templates) sweepStage(name, number string) {
+	number, _, _ = strings.Cut(number, "-")
+	pid, err := strconv.Atoi(number)
+	if err != nil {
+		return
+	}
+	p, err := os.FindProcess(pid)
+	if err == nil {
+		err = p.Signal(syscall.Signal(0))
+	}
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, syscall.ESRCH) {
+		_ = os.RemoveAll(filepath.Join(t.Dir, name))
 	}
 }
