@@ -111,7 +111,7 @@ func (b *Backend) tryLevels(ctx context.Context, f *findings) error {
 	if b.maxLevel() < sandbox.Full {
 		f.refused = append(f.refused, "full: not tried: this run allows at most level "+b.maxLevel().String())
 	} else {
-		_, usable, why := usableGroups()
+		all, usable, why := usableGroups()
 		var reasons []string
 		for _, v := range b.fullVariants(f) {
 			err := b.rehearse(ctx, v, usable)
@@ -126,6 +126,7 @@ func (b *Backend) tryLevels(ctx context.Context, f *findings) error {
 			}
 			if err == nil {
 				f.variant, f.parents, f.noGroups = v, usable, why
+				b.remember(ctx, f, all)
 				return nil
 			}
 			if text := explain(err, v); !slices.Contains(reasons, text) {

@@ -54,6 +54,13 @@ func TestRemember(t *testing.T) {
 	if !remembering(t, o) {
 		t.Error("what the first environment proved is proved again")
 	}
+	probed := New(Options{StateDir: t.TempDir()})
+	if _, err := probed.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !remembering(t, probed.options) {
+		t.Error("what a probe proved is proved again")
+	}
 	none := sandbox.None
 	if remembering(t, Options{StateDir: o.StateDir, MaxLevel: &none}) {
 		t.Error("a level above the highest one allowed is remembered")
