@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/ultrafast-ci/ultrafast/internal/pipeline"
@@ -125,10 +126,7 @@ type Run struct {
 // RunSteps runs steps on the chain, hands on the state and shows the timeline. The
 // chain holds the result also when an error is returned.
 func (a *App) RunSteps(ctx context.Context, chain *Chain, run Run, steps ...pipeline.Step) error {
-	runner, err := a.NewRunner(chain.Store)
-	if err != nil {
-		return err
-	}
+	runner := a.NewRunner(chain.Store)
 	runner.From, runner.After = run.From, run.After
 	if run.Title != "" {
 		a.Terminal.Event("run", "", run.Title+", "+a.Platform.Name())
@@ -152,16 +150,16 @@ func WithoutSIGPIPE() (restore func()) {
 }
 
 // NewRunner returns what runs phases on a store, as every command does.
-func (a *App) NewRunner(store pipeline.Store) (*pipeline.Runner, error) {
-	code, err := codeDigest()
-	if err != nil {
-		return nil, err
-	}
+func (a *App) NewRunner(store pipeline.Store) *pipeline.Runner {
+	// The digest takes as long as the start of a sandbox, and is needed first where a
+	// phase may be found in the chain, last where it runs.
+	code := sync.OnceValues(codeDigest)
+	go code()
 	return &pipeline.Runner{
 		Store: store, Version: Version(), Code: code, Scope: scope(a.Platform),
 		Producer: state.Producer{Platform: a.Platform.Name()},
 		NoCache:  a.NoCache, Observer: observer{a, new(func())}, Now: a.Now, Log: a.Log,
-	}, nil
+	}
 }
 
 // scope names the runs that may reuse each other's results: those of one system, and

@@ -67,8 +67,9 @@ type Runner struct {
 	Store Store
 	// Version is the module version that entries name as their tool.
 	Version string
-	// Code is the digest of the program, so that a changed program runs again.
-	Code string
+	// Code returns the digest of the program, so that a changed program runs again. It is
+	// asked when the digest is needed, and may be asked often.
+	Code func() (string, error)
 	// Scope is the trust scope: an entry is reused within its own only.
 	Scope    string
 	Producer state.Producer
@@ -158,6 +159,7 @@ func (r *Runner) run(ctx context.Context, chain state.State, step Step, key stat
 		// file, has a key now that it has run.
 		key, parts, keyErr = r.key(ctx, chain, step)
 	}
+	code, codeErr := r.Code()
 	result.Entry.Phase = step.Phase()
 	result.Entry.Tool = state.Tool{Name: string(step.Phase()), Version: r.Version}
 	result.Evidence.Kind = state.KindRun
@@ -165,7 +167,7 @@ func (r *Runner) run(ctx context.Context, chain state.State, step Step, key stat
 	result.Evidence.Started = start.UTC().Round(0)
 	result.Evidence.Duration = report.Duration
 	result.Evidence.Producer = r.Producer
-	result.Evidence.Facts = r.facts(result.Evidence.Facts, parts)
+	result.Evidence.Facts = facts(result.Evidence.Facts, parts, code)
 	// What was done is kept also when the run was interrupted while it was done.
 	link, appendErr := r.Store.Append(context.WithoutCancel(ctx), chain, result)
 	if appendErr != nil {
@@ -176,7 +178,7 @@ func (r *Runner) run(ctx context.Context, chain state.State, step Step, key stat
 		err = fault.New(fault.Internal, "", "phase %s failed and did not say why", step.Phase())
 	}
 	if err == nil {
-		err = keyErr
+		err = errors.Join(keyErr, codeErr)
 	}
 	if err == nil && key != "" {
 		err = r.Store.Remember(ctx, key, link.Digest)
@@ -215,8 +217,8 @@ const (
 const maxFact = 256
 
 // facts returns the facts of a phase and those of its run.
-func (r *Runner) facts(of, parts map[string]string) map[string]string {
-	facts := map[string]string{FactPlatform: runtime.GOOS + "/" + runtime.GOARCH, FactProgram: r.Code}
+func facts(of, parts map[string]string, code string) map[string]string {
+	facts := map[string]string{FactPlatform: runtime.GOOS + "/" + runtime.GOARCH, FactProgram: code}
 	for name, value := range parts {
 		if len(value) > maxFact {
 			value = string(state.DigestOf([]byte(value)))
@@ -234,12 +236,16 @@ func (r *Runner) key(ctx context.Context, chain state.State, step Step) (state.D
 	if err != nil || parts == nil {
 		return "", nil, err
 	}
+	code, err := r.Code()
+	if err != nil {
+		return "", nil, err
+	}
 	b, err := json.Marshal(struct {
 		Phase                                         phase.Name
 		Prev                                          state.Digest
 		Version, Code, Scope, GOOS, GOARCH, Statement string
 		Parts                                         map[string]string
-	}{step.Phase(), chain.Head(), r.Version, r.Code, r.Scope, runtime.GOOS, runtime.GOARCH, "resume key 1", parts})
+	}{step.Phase(), chain.Head(), r.Version, code, r.Scope, runtime.GOOS, runtime.GOARCH, "resume key 1", parts})
 	if err != nil {
 		return "", nil, err
 	}

@@ -67,10 +67,15 @@ func newRunner(t *testing.T) *pipeline.Runner {
 		t.Fatal(err)
 	}
 	clock := time.Unix(1000, 0)
-	return &pipeline.Runner{Store: s, Version: "v1", Code: "c1", Scope: "local", Observer: silent{}, Now: func() time.Time {
+	return &pipeline.Runner{Store: s, Version: "v1", Code: code("c1"), Scope: "local", Observer: silent{}, Now: func() time.Time {
 		clock = clock.Add(time.Second)
 		return clock
 	}}
+}
+
+// code is that of a program with a digest.
+func code(digest string) func() (string, error) {
+	return func() (string, error) { return digest, nil }
 }
 
 func TestResume(t *testing.T) {
@@ -115,8 +120,8 @@ func TestResume(t *testing.T) {
 	_, reports = run()
 	expect("from a phase on", reports, true, false)
 	r.From = ""
-	for _, change := range []*string{&r.Version, &r.Code, &r.Scope} {
-		*change += "x"
+	for _, change := range []func(){func() { r.Version += "x" }, func() { r.Code = code("c1x") }, func() { r.Scope += "x" }} {
+		change()
 		_, reports = run()
 		expect("version, code or scope changed", reports, false, false)
 	}

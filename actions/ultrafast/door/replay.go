@@ -158,10 +158,7 @@ func (r *Replay) again(ctx context.Context, a *app.App, before state.State, reco
 	if err != nil {
 		return nil, nil, err
 	}
-	runner, err := a.NewRunner(work)
-	if err != nil {
-		return nil, nil, err
-	}
+	runner := a.NewRunner(work)
 	runner.NoCache, runner.Observer = true, silent{}
 	_, reports, err := runner.Run(ctx, before, step)
 	if len(reports) == 0 || reports[0].Link.Digest == "" {
