@@ -209,6 +209,9 @@ type Wait struct {
 	InARow int
 	// Ended is closed when the service is dead, whom nobody needs to wait for.
 	Ended <-chan struct{}
+	// Stirred receives when the service did something that may mean that it is ready, as
+	// to say so: it is asked at once, and not only after a pause. Nil for never.
+	Stirred <-chan struct{}
 }
 
 // DefaultTimeout is how long a service may take to get ready (K-35).
@@ -246,6 +249,7 @@ func (w Wait) For(ctx context.Context, p Probe, dial Dial) error {
 	for asked, next := 0, firstPause; ; asked++ {
 		select {
 		case <-pause.C:
+		case <-w.Stirred:
 		case <-w.Ended:
 			return because(p, asked, last, ErrEnded)
 		case <-ctx.Done():

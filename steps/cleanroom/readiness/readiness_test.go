@@ -133,6 +133,33 @@ func TestSilent(t *testing.T) {
 	}
 }
 
+// TestStirred: a service that does something is asked at once, however long the pauses
+// have become.
+func TestStirred(t *testing.T) {
+	t.Parallel()
+	const most = 100
+	asked, stirred := make(chan struct{}, 1), make(chan struct{}, 1)
+	loading := redis("-LOADING")
+	address := server(t, func(n int, c net.Conn) {
+		if n > most {
+			redis("+PONG")(n, c)
+			return
+		}
+		loading(n, c)
+		asked <- struct{}{}
+	})
+	go func() {
+		for range most {
+			<-asked
+			stirred <- struct{}{}
+		}
+	}()
+	wait := readiness.Wait{Timeout: 10 * time.Second, InARow: 1, Stirred: stirred}
+	if err := wait.For(t.Context(), readiness.Redis(address), dial); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestInARow: one good answer between two bad ones is not enough.
 func TestInARow(t *testing.T) {
 	t.Parallel()

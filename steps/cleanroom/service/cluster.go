@@ -41,15 +41,19 @@ const (
 // made in two steps, since to run initdb takes longer than all the rest, and the rest
 // changes with the scripts of a project.
 type cluster struct {
-	dir, password string
+	dir string
+	// admin and user are passwords. That of the user is for an environment in which nobody
+	// but its tests reaches the server; elsewhere each run has its own.
+	admin, user string
 	// ahead are databases for one test each.
 	ahead []string
 }
 
 // clusterFacts is the content of factsFile. Its reader is this user alone.
 type clusterFacts struct {
-	// Password is that of admin.
+	// Password is that of admin, User that of the tests' user.
 	Password string   `json:"password"`
+	User     string   `json:"user_password,omitempty"`
 	Ahead    []string `json:"databases,omitempty"`
 }
 
@@ -74,7 +78,7 @@ func (p *postgres) keptCluster(ctx context.Context) (c cluster, err error) {
 		return c, err
 	}
 	facts, err := readFacts(c.dir)
-	c.password, c.ahead = facts.Password, facts.Ahead
+	c.admin, c.user, c.ahead = facts.Password, facts.User, facts.Ahead
 	return c, err
 }
 
@@ -173,7 +177,10 @@ func (p *postgres) fill(ctx context.Context, empty, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	facts.Ahead, err = p.furnish(ctx, c, net.JoinHostPort(c.Address(), strconv.Itoa(port)), login{admin, facts.Password})
+	if facts.User = facts.Password; p.spec.User != admin {
+		facts.User = rand.Text()
+	}
+	facts.Ahead, err = p.furnish(ctx, c, net.JoinHostPort(c.Address(), strconv.Itoa(port)), login{admin, facts.Password}, login{p.spec.User, facts.User})
 	if err != nil {
 		return errors.Join(err, c.Kill(context.WithoutCancel(ctx)))
 	}
@@ -189,7 +196,7 @@ func (p *postgres) fill(ctx context.Context, empty, dir string) (err error) {
 
 // furnish makes what the tests of all runs find, on the server at address, and returns
 // the databases that wait for one test each.
-func (p *postgres) furnish(ctx context.Context, c sandbox.Container, address string, as login) (ahead []string, err error) {
+func (p *postgres) furnish(ctx context.Context, c sandbox.Container, address string, as, user login) (ahead []string, err error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -208,17 +215,16 @@ func (p *postgres) furnish(ctx context.Context, c sandbox.Container, address str
 		_, err := conn.Exec(ctx, text).ReadAll()
 		return err
 	}
-	role := quoteIdentifier(p.spec.User)
-	as = login{p.spec.User, as.password} // until each run gives it one of its own
-	if p.spec.User != admin {
-		if err := query("CREATE ROLE " + role + " SUPERUSER LOGIN PASSWORD " + quoteLiteral(as.password)); err != nil {
+	role := quoteIdentifier(user.user)
+	if user.user != admin {
+		if err := query("CREATE ROLE " + role + " SUPERUSER LOGIN PASSWORD " + quoteLiteral(user.password)); err != nil {
 			return nil, err
 		}
 	}
 	if err := query("CREATE DATABASE " + template + " OWNER " + role); err != nil {
 		return nil, err
 	}
-	size, err := p.runScripts(ctx, address, as)
+	size, err := p.runScripts(ctx, address, user)
 	if err != nil {
 		return nil, err
 	}
@@ -234,10 +240,7 @@ func (p *postgres) furnish(ctx context.Context, c sandbox.Container, address str
 		}
 		ahead = append(ahead, name)
 	}
-	if p.spec.User != admin {
-		err = query("ALTER ROLE " + role + " PASSWORD NULL")
-	}
-	return ahead, err
+	return ahead, nil
 }
 
 // runScripts fills the template and returns its size in bytes.

@@ -63,6 +63,10 @@ func (p *postgres) container(ctx context.Context) (spec sandbox.ContainerSpec, e
 	if p.cluster, err = p.keptCluster(ctx); err != nil {
 		return spec, fmt.Errorf("prepare a cluster: %w", err)
 	}
+	p.admin = login{admin, p.cluster.admin}
+	if p.madeUp && p.private() {
+		p.spec.Password = p.cluster.user
+	}
 	mount := sandbox.Mount{Kind: sandbox.Overlay, Source: filepath.Join(p.cluster.dir, clusterDir), Target: clusterTarget}
 	return p.server(p.spec.Name, p.host, p.port, mount), nil
 }
@@ -81,16 +85,21 @@ func (p *postgres) server(name, host string, port int, cluster sandbox.Mount) sa
 
 func (p *postgres) probe() readiness.Probe { return readiness.Postgres(p.address()) }
 
-// open gives the tests' user its password. All else is in the cluster.
+// private reports whether nobody but the tests of this run reaches the server.
+func (p *postgres) private() bool { return p.room.Env.Effective().Level == sandbox.Full }
+
+// open gives the tests' user its password, if it has to have another than in the kept
+// cluster: a session takes as long as all of a short test. All else is there.
 func (p *postgres) open(ctx context.Context) error {
-	p.admin = login{admin, p.cluster.password}
-	if err := p.execute(ctx, "ALTER ROLE "+quoteIdentifier(p.spec.User)+" PASSWORD "+quoteLiteral(p.spec.Password)); err != nil {
-		return err
-	}
-	if p.spec.User == admin {
-		p.asking.Lock()
-		p.admin.password = p.spec.Password
-		p.asking.Unlock()
+	if p.spec.Password != p.cluster.user {
+		if err := p.execute(ctx, "ALTER ROLE "+quoteIdentifier(p.spec.User)+" PASSWORD "+quoteLiteral(p.spec.Password)); err != nil {
+			return err
+		}
+		if p.spec.User == admin {
+			p.asking.Lock()
+			p.admin.password = p.spec.Password
+			p.asking.Unlock()
+		}
 	}
 	if !p.spec.Shared {
 		p.databases.open(p, p.cluster.ahead)

@@ -345,12 +345,14 @@ func (s *Set) Logs() map[string]string {
 	return logs
 }
 
-// Close ends all services, the last one first.
+// Close ends all services at once: none of them needs another to be killed.
 func (s *Set) Close(ctx context.Context) error {
-	var errs []error
-	for _, r := range slices.Backward(s.services) {
-		errs = append(errs, r.stop(ctx))
+	errs := make([]error, len(s.services))
+	var all sync.WaitGroup
+	for i, r := range s.services {
+		all.Go(func() { errs[i] = r.stop(ctx) })
 	}
+	all.Wait()
 	return errors.Join(errs...)
 }
 
@@ -361,8 +363,10 @@ type running struct {
 	protocol protocol
 	host     string // the name or address that tests use
 	port     int
-	said     *output
-	wanted   *atomic.Int64 // that of the set
+	// madeUp says that the password is ours, and not of the project.
+	madeUp bool
+	said   *output
+	wanted *atomic.Int64 // that of the set
 
 	ready chan struct{} // closed once err is known
 	err   error
@@ -378,8 +382,8 @@ type running struct {
 }
 
 func newRunning(room Room, spec Spec, wanted *atomic.Int64) *running {
-	r := &running{room: room, spec: spec, wanted: wanted, said: &output{}, ready: make(chan struct{}), ended: make(chan struct{})}
-	if r.spec.Password == "" {
+	r := &running{room: room, spec: spec, wanted: wanted, said: newOutput(), ready: make(chan struct{}), ended: make(chan struct{})}
+	if r.madeUp = r.spec.Password == ""; r.madeUp {
 		r.spec.Password = rand.Text()
 	}
 	r.protocol = kinds[spec.Kind](r)
@@ -412,6 +416,10 @@ func (r *running) bringUp(ctx context.Context) (err error) {
 	}
 	go r.watch()
 	wait := readiness.Wait{Timeout: r.spec.Timeout, Ended: r.ended}
+	if r.spec.Kind != Other {
+		// It says when it is ready, is started as it is, and no script restarts it.
+		wait.Stirred, wait.InARow = r.said.stirred, 1
+	}
 	if p := r.protocol.probe(); p != nil {
 		if err := wait.For(ctx, p, r.room.Env.Dial); err != nil {
 			return err
@@ -498,7 +506,11 @@ func (r *running) failure(doing string, err error) error {
 type output struct {
 	mu   sync.Mutex
 	kept []byte
+	// stirred receives after a write; it has room for one.
+	stirred chan struct{}
 }
+
+func newOutput() *output { return &output{stirred: make(chan struct{}, 1)} }
 
 // maxOutput bounds what is kept of the output of one service, in bytes.
 const maxOutput = 64 << 10
@@ -509,6 +521,10 @@ func (o *output) Write(p []byte) (int, error) {
 	o.kept = append(o.kept, p...)
 	if over := len(o.kept) - maxOutput; over > 0 {
 		o.kept = append(o.kept[:0], o.kept[over:]...)
+	}
+	select {
+	case o.stirred <- struct{}{}:
+	default:
 	}
 	return len(p), nil
 }

@@ -210,6 +210,11 @@ func TestKeptCluster(t *testing.T) {
 	if items, _ := look(other); strings.HasPrefix(items, first) || !strings.HasSuffix(items, " 2") {
 		t.Errorf("after a change of the scripts there is %q, before %q", items, first)
 	}
+	own := postgres
+	own.Password = "of the project's own"
+	if items, _ := look(own); items != first {
+		t.Errorf("with a password of its own there is %q, without %q", items, first)
+	}
 	as := postgres
 	as.User, as.Database = "postgres", "postgres"
 	if items, name := look(as); items == first || name != "postgres_1" {
