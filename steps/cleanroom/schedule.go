@@ -289,7 +289,7 @@ func (t *trial) attempt(ctx context.Context, k task, number int, retry []testID)
 		name = fmt.Sprintf("%s-again-%d", name, number)
 	}
 	j := s.runner.job(t, s, got, name, k.units, retry)
-	env, done, err := t.environment(ctx, s)
+	env, done, err := t.environment(ctx, s, &j.command)
 	if err != nil {
 		return got, err
 	}

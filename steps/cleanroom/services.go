@@ -43,9 +43,11 @@ func (t *trial) expectTests(tasks []task) {
 	}
 	n := 0
 	for _, k := range tasks {
-		if !k.suite.runner.whole() {
-			n++
+		if k.suite.runner.whole() {
+			n += len(k.suite.directories())
+			continue
 		}
+		n++
 	}
 	t.services.Expect(n)
 }
@@ -64,8 +66,8 @@ func (t *trial) closeServices(ctx context.Context) error {
 // environment returns the variables that a test process gets besides those of its
 // suite, the proxy that leads out and the addresses and credentials of services, and
 // what is to be done when it has ended. A process that tests one unit gets data that no
-// other test sees; one that tests many shares it between them.
-func (t *trial) environment(ctx context.Context, s *suite) (env []string, done func() error, err error) {
+// other test sees; one that tests many starts each with [trial.lend].
+func (t *trial) environment(ctx context.Context, s *suite, c *command) (env []string, done func() error, err error) {
 	done = func() error { return nil }
 	if t.proxy != "" {
 		env = proxyEnv(t.proxy)
@@ -73,14 +75,23 @@ func (t *trial) environment(ctx context.Context, s *suite) (env []string, done f
 	switch {
 	case t.services == nil:
 		return env, done, nil
+	case s.runner.whole() && t.services.Own():
+		done, err = t.lend(ctx, s, c)
+		return env, done, err
 	case s.runner.whole():
 		return append(env, t.services.Variables()...), done, nil
 	}
-	own, end, err := t.services.Fresh(ctx)
+	own, done, err := t.freshData(ctx)
+	return append(env, own...), done, err
+}
+
+// freshData returns the variables of data that no other test sees, and what gives it back.
+func (t *trial) freshData(ctx context.Context) (env []string, done func() error, err error) {
+	env, end, err := t.services.Fresh(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	return append(env, own...), func() error {
+	return env, func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 		defer cancel()
 		return end(ctx)

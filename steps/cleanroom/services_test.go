@@ -1,6 +1,7 @@
 package cleanroom_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,76 @@ func TestServices(t *testing.T) {
 		if res.Evidence.Facts[fact] == "" {
 			t.Errorf("no fact %s", fact)
 		}
+	}
+}
+
+// goDatabase is a test of a Go package that makes a table and a key, which somebody else
+// with the same data has made already.
+const goDatabase = `package %[1]s
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+func TestOwn(t *testing.T) {
+	for _, argv := range [][]string{
+		{"psql", os.Getenv("DATABASE_URL"), "-qAt", "-v", "ON_ERROR_STOP=1", "-c", "CREATE TABLE mine (n int); INSERT INTO seen VALUES (1)"},
+		{"sh", "-c", "test \"$(redis-cli -u \"$REDIS_URL\" --no-auth-warning SET key value NX)\" = OK"},
+		{"sh", "-c", "test \"$(psql -qAt -c 'SELECT count(*) FROM seen')\" = 1"},
+	} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Errorf("%%s: %%v\n%%s", argv[0], err, out)
+		}
+	}
+	if os.Getenv("DB_TEMPLATE") == "" {
+		t.Error("no DB_TEMPLATE")
+	}
+}
+`
+
+// goServices are files of a module whose packages each use the services.
+func goServices(packages ...string) map[string]string {
+	files := map[string]string{"go.mod": "module example.com/many\n\ngo 1.24\n", "main.go": "package main\n\nfunc main() {}\n"}
+	for _, name := range packages {
+		files[name+"/own_test.go"] = fmt.Sprintf(goDatabase, name)
+	}
+	return files
+}
+
+// TestGoPackages: the tests of each Go package have data of their own, also where some of
+// one run again.
+func TestGoPackages(t *testing.T) {
+	t.Parallel()
+	l := serviceLab(t)
+	files := goServices("a", "b", "c")
+	files["c/fails_test.go"] = "package c\n\nimport \"testing\"\n\nfunc TestFails(t *testing.T) { t.Error(\"always\") }\n"
+	l.step.Tests.Retries = 1
+	res, err := l.run(t, files)
+	if fault.KindOf(err) != fault.Finding {
+		t.Fatalf("error: %v", err)
+	}
+	outcomes := map[string]state.Outcome{}
+	for _, c := range res.Entry.Checks {
+		outcomes[c.Name] = c.Outcome
+	}
+	for _, name := range []string{"a.TestOwn", "b.TestOwn", "c.TestOwn"} {
+		if outcomes[name] != state.Passed {
+			t.Errorf("%s is %q in %v: %v", name, outcomes[name], outcomes, err)
+		}
+	}
+}
+
+// TestGoShared: packages that ask for it have one database.
+func TestGoShared(t *testing.T) {
+	t.Parallel()
+	l := serviceLab(t)
+	for i := range l.step.Services {
+		l.step.Services[i].Shared = true
+	}
+	if _, err := l.run(t, goServices("a", "b")); fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), "already exists") {
+		t.Errorf("error: %v", err)
 	}
 }
 

@@ -183,6 +183,16 @@ func (s *suite) container(purpose string) string {
 	return strings.ReplaceAll(s.prefix, ".", "-") + purpose
 }
 
+// directories are those with tests of the suite.
+func (s *suite) directories() []string {
+	var all []string
+	for _, file := range s.tests {
+		all = append(all, path.Dir(file))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // find returns the files of the tree that are tests of the suite.
 func (s Suite) find(files []string) []string {
 	wanted := s.Files

@@ -309,6 +309,11 @@ var wellKnown = map[Kind]map[string]string{
 	Redis: {"REDIS_URL": "URL"},
 }
 
+// Own reports that [Set.Fresh] gives a test something that others do not have.
+func (s *Set) Own() bool {
+	return slices.ContainsFunc(s.services, func(r *running) bool { return !r.spec.Shared && r.spec.Kind != Other })
+}
+
 // Check reports services that ended, for a run whose tests failed: they may be why.
 func (s *Set) Check() error {
 	var errs []error
