@@ -159,8 +159,8 @@ func (r *root) takeMounts() error {
 	if err := fail("mount temporary space", mountTemporary(s.Stage, s.Disk)); err != nil {
 		return err
 	}
-	// The pieces keep the file system; only its name goes.
-	defer unix.Unmount(s.Stage, unix.MNT_DETACH)
+	// Its name goes with the host's root: to unmount it by itself is to wait for the kernel
+	// once more. The pieces keep the file system.
 	if err := r.takeDevices(); err != nil {
 		return err
 	}
