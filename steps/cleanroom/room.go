@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -33,6 +34,8 @@ const leaveTimeout = 30 * time.Second
 // names resolve in containers that start later.
 type room struct {
 	env sandbox.Environment
+	// effective is what was in force from the beginning.
+	effective sandbox.Effective
 	// treeRoot and outRoot are the host's side of the tree and of what was built.
 	treeRoot, outRoot *os.Root
 	limits            sandbox.Limits
@@ -41,6 +44,9 @@ type room struct {
 	// tree is mounted for every command, out for those that build or use what was
 	// built, temp is empty for each.
 	tree, out, temp sandbox.Mount
+
+	leaving sync.Once
+	closed  error
 }
 
 // enter makes the environment in which everything of the tree runs. That comes
@@ -71,7 +77,7 @@ func (s Step) checkLevel(env sandbox.Environment) error {
 // newRoom says what is mounted in an environment.
 func (t *trial) newRoom(env sandbox.Environment) *room {
 	return &room{
-		env: env, treeRoot: t.work.tree, outRoot: t.work.out, limits: t.step.limits(),
+		env: env, effective: env.Effective(), treeRoot: t.work.tree, outRoot: t.work.out, limits: t.step.limits(),
 		tree: sandbox.Mount{Kind: sandbox.ReadOnly, Source: t.work.tree.Name(), Target: "/src"},
 		out:  sandbox.Mount{Kind: sandbox.ReadWrite, Source: t.work.out.Name(), Target: "/out"},
 		temp: sandbox.Mount{Kind: sandbox.Scratch, Target: "/work"},
@@ -85,11 +91,15 @@ func (r *room) open() { r.deadline = time.Now().Add(r.limits.Wall) }
 // would stand for the back end's default.
 func (r *room) left() time.Duration { return max(time.Until(r.deadline), time.Millisecond) }
 
-// leave ends everything in the room, also when ctx was cancelled.
+// leave ends everything in the room, also when ctx was cancelled. Who calls it again
+// waits, and gets the same answer.
 func (r *room) leave(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
-	defer cancel()
-	return r.env.Close(ctx)
+	r.leaving.Do(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+		defer cancel()
+		r.closed = r.env.Close(ctx)
+	})
+	return r.closed
 }
 
 // command is one process in the room. The paths in it are those that the container
@@ -206,12 +216,11 @@ func (r *room) program(name string, s *suite) (string, []sandbox.Mount) {
 
 // facts returns what is in force in the room, for the evidence.
 func (r *room) facts() map[string]string {
-	effective := r.env.Effective()
-	facts := map[string]string{"isolation.level": effective.Level.String()}
-	if len(effective.Why) > 0 {
-		facts["isolation.why"] = strings.Join(effective.Why, "; ")
+	facts := map[string]string{"isolation.level": r.effective.Level.String()}
+	if len(r.effective.Why) > 0 {
+		facts["isolation.why"] = strings.Join(r.effective.Why, "; ")
 	}
-	for _, e := range effective.Enforced {
+	for _, e := range r.effective.Enforced {
 		facts["enforced."+e.Name] = fmt.Sprintf("%s (%s)", e.Value, e.By)
 	}
 	return facts

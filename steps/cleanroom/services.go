@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom/service"
@@ -52,15 +53,15 @@ func (t *trial) expectTests(tasks []task) {
 	t.services.Expect(n)
 }
 
-// closeServices ends them, before the environment does.
-func (t *trial) closeServices(ctx context.Context) error {
+// releaseServices lets go of them: they end with the environment, at once with all that
+// is in it.
+func (t *trial) releaseServices(ctx context.Context) {
 	if t.services == nil {
-		return nil
+		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
-	defer cancel()
-	t.dead = t.services.Check()
-	return t.services.Close(ctx)
+	failed := slices.ContainsFunc(t.suites, func(s *suite) bool { return s.test.ran && !s.test.ok })
+	t.dead = t.services.Check(context.WithoutCancel(ctx), failed)
+	t.services.Release()
 }
 
 // environment returns the variables that a test process gets besides those of its

@@ -262,6 +262,8 @@ func (s Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (_ sta
 	}
 	err = t.carryOut(ctx)
 	t.closeGate()
+	// What ran has ended: the room goes while the results are written.
+	go t.room.leave(ctx)
 	if kept := t.keepResults(); err != nil || kept != nil {
 		return state.Result{}, errors.Join(err, kept)
 	}

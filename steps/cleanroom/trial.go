@@ -3,7 +3,6 @@ package cleanroom
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -85,8 +84,8 @@ type trial struct {
 // Services that tests need start beside the builds, in the room's environment, and
 // are waited for before the first test: see [trial.environment] for what a test then
 // is told of them.
-func (t *trial) carryOut(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, t.closeServices(ctx)) }()
+func (t *trial) carryOut(ctx context.Context) error {
+	defer t.releaseServices(ctx)
 	if err := t.startServices(ctx); err != nil {
 		return err
 	}

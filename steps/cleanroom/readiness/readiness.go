@@ -223,6 +223,8 @@ const DefaultTimeout = 60 * time.Second
 const (
 	firstPause = 2 * time.Millisecond
 	lastPause  = 250 * time.Millisecond
+	// stirPause is the first where the service says by itself that it may be ready.
+	stirPause = 20 * time.Millisecond
 	// askTime bounds one question, also that of a server which accepts and is silent.
 	askTime = 5 * time.Second
 )
@@ -242,11 +244,15 @@ func (w Wait) For(ctx context.Context, p Probe, dial Dial) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not ready after %s", timeout))
 	defer cancel()
-	pause := time.NewTimer(0)
+	begin, next := time.Duration(0), firstPause
+	if w.Stirred != nil {
+		begin, next = stirPause, stirPause
+	}
+	pause := time.NewTimer(begin)
 	defer pause.Stop()
 	var last error
 	good := 0
-	for asked, next := 0, firstPause; ; asked++ {
+	for asked := 0; ; asked++ {
 		select {
 		case <-pause.C:
 		case <-w.Stirred:

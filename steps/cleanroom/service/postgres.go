@@ -78,7 +78,7 @@ func (p *postgres) server(name, host string, port int, cluster sandbox.Mount) sa
 		path.Join(p.spec.Programs, "postgres"), "-D", path.Join(p.room.Env.Path(name, cluster), dataDir),
 		"-c", "listen_addresses=" + host, "-c", "port=" + strconv.Itoa(port), "-c", "unix_socket_directories=",
 		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
-		"-c", "autovacuum=off", "-c", "shared_buffers=32MB", "-c", "max_wal_size=256MB", "-c", "log_timezone=UTC", "-c", "timezone=UTC",
+		"-c", "autovacuum=off", "-c", "max_logical_replication_workers=0", "-c", "shared_buffers=32MB", "-c", "max_wal_size=256MB", "-c", "log_timezone=UTC", "-c", "timezone=UTC",
 	}
 	return sandbox.ContainerSpec{Argv: append(argv, p.spec.Args...), Env: []string{"LANG=C.UTF-8", "TZ=UTC"}, Mounts: []sandbox.Mount{cluster}}
 }

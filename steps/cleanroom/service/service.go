@@ -314,10 +314,14 @@ func (s *Set) Own() bool {
 	return slices.ContainsFunc(s.services, func(r *running) bool { return !r.spec.Shared && r.spec.Kind != Other })
 }
 
-// Check reports services that ended, for a run whose tests failed: they may be why.
-func (s *Set) Check() error {
+// Check reports services that ended. Those of a run whose tests failed are suspect, since
+// they may be why: they are asked, and the end of one that does not answer is waited for.
+func (s *Set) Check(ctx context.Context, suspect bool) error {
 	var errs []error
 	for _, r := range s.services {
+		if suspect && !r.answers(ctx) {
+			r.died()
+		}
 		select {
 		case <-r.ended:
 			errs = append(errs, r.failure("run", fmt.Errorf("it ended: %s", r.status)))
@@ -348,6 +352,14 @@ func (s *Set) Logs() map[string]string {
 		logs[r.spec.Name] = r.said.String()
 	}
 	return logs
+}
+
+// Release ends what this process does with the services. They go on, until their
+// environment is closed.
+func (s *Set) Release() {
+	for _, r := range s.services {
+		r.release()
+	}
 }
 
 // Close ends all services at once: none of them needs another to be killed.
@@ -462,11 +474,16 @@ func (r *running) watch() {
 	close(r.ended)
 }
 
-// stop ends the service, also one that is still starting.
-func (r *running) stop(ctx context.Context) error {
+// release ends a start that is not over, and what open opened.
+func (r *running) release() {
 	r.cancel()
 	<-r.ready
 	r.protocol.close()
+}
+
+// stop ends the service, also one that is still starting.
+func (r *running) stop(ctx context.Context) error {
+	r.release()
 	if r.container == nil {
 		return nil
 	}
@@ -476,6 +493,21 @@ func (r *running) stop(ctx context.Context) error {
 	default:
 	}
 	return r.container.Kill(ctx)
+}
+
+// answers reports whether the service does what it did when it was ready, as far as that
+// can be asked.
+func (r *running) answers(ctx context.Context) bool {
+	select {
+	case <-r.ready:
+	default:
+		return true // it still starts
+	}
+	const patience = 2 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	p := r.protocol.probe()
+	return r.err != nil || p == nil || p.Try(ctx, r.room.Env.Dial) == nil
 }
 
 // died reports that the service ended, which a refused connection shows a moment

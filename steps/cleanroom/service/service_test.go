@@ -323,7 +323,7 @@ func TestDead(t *testing.T) {
 	if fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("kind %v", fault.KindOf(err))
 	}
-	if set.Check() == nil {
+	if set.Check(patient(t), false) == nil {
 		t.Error("a check does not see it")
 	}
 }
