@@ -59,6 +59,7 @@ func (t *trial) lend(ctx context.Context, s *suite, c *command) (end func() erro
 	// The go command splits it, and takes quotes as a shell does.
 	program := "'" + path.Join(t.room.at(c.name, mount), lendProgram) + "'"
 	c.mounts = append(c.mounts, mount)
+	c.secrets = secretsOf(t.services.Variables()) // the passwords are those of all
 	c.argv = slices.Insert(c.argv, 2, "-exec="+program+" "+at.Addr().String())
 	return l.end, nil
 }

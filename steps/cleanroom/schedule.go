@@ -293,7 +293,7 @@ func (t *trial) attempt(ctx context.Context, k task, number int, retry []testID)
 	if err != nil {
 		return got, err
 	}
-	j.command.env, j.command.secrets = append(j.command.env, env...), secretsOf(env)
+	j.command.env, j.command.secrets = append(j.command.env, env...), append(j.command.secrets, secretsOf(env)...)
 	if s.runner.whole() {
 		return got, errors.Join(t.runWhole(ctx, s, got, j), done())
 	}

@@ -102,10 +102,10 @@ func TestGoPackages(t *testing.T) {
 	t.Parallel()
 	l := serviceLab(t)
 	files := goServices("a", "b", "c")
-	files["c/fails_test.go"] = "package c\n\nimport \"testing\"\n\nfunc TestFails(t *testing.T) { t.Error(\"always\") }\n"
+	files["c/fails_test.go"] = "package c\n\nimport (\n\"os\"\n\"testing\"\n)\n\nfunc TestFails(t *testing.T) { t.Error(\"with \" + os.Getenv(\"PGPASSWORD\")) }\n"
 	l.step.Tests.Retries = 1
 	res, err := l.run(t, files)
-	if fault.KindOf(err) != fault.Finding {
+	if fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), "with ***") {
 		t.Fatalf("error: %v", err)
 	}
 	outcomes := map[string]state.Outcome{}
