@@ -111,6 +111,7 @@ var importers = map[string][]string{
 	"github.com/testcontainers/testcontainers-go":       {"internal/sandbox/testcontainers"},
 	"golang.org/x/sys":                                  {"internal/sandbox", "internal/router", "internal/supervisor", "internal/target/local"},
 	"golang.org/x/term":                                 {"internal/terminal"},
+	"golang.org/x/text":                                 {"steps/generate"},
 	"golang.org/x/crypto/x509roots":                     {"images"},
 	"github.com/rogpeppe/go-internal":                   {"internal/app/apptest", "actions"},
 	"github.com/santhosh-tekuri/jsonschema":             {"internal/config"}, // tests only

@@ -227,7 +227,7 @@ func (s *survey) edits(all []Edit) error {
 	return nil
 }
 
-// present returns the file at name as it is.
+// present returns the file at name as it is; one whose name only looks like it is not it.
 func (s *survey) present(name string) (f *File, exists bool, err error) {
 	if err := s.parents(name); err != nil {
 		return nil, false, err
@@ -236,7 +236,7 @@ func (s *survey) present(name string) (f *File, exists bool, err error) {
 	info, err := s.root.Lstat(name)
 	switch {
 	case isAbsent(err):
-		return f, false, nil
+		return f, false, s.twin(name)
 	case err != nil:
 		return nil, false, unreadable(s.dir, err)
 	case !info.Mode().IsRegular():

@@ -8,6 +8,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
 )
@@ -55,8 +57,11 @@ func cleanPath(to string, allowCI bool) (string, error) {
 // refused is the error for a path that no file is written to (spec N-15).
 func refused(where finding.Place, template, to string, err error) error {
 	hint := "`to` must name a file below the output directory"
-	if errors.Is(err, errNeedsCI) {
+	switch {
+	case errors.Is(err, errNeedsCI):
 		hint = "pass --allow-ci if the template is meant to change what your CI runs"
+	case errors.Is(err, errNotComposed):
+		hint = "write the second; there are systems that take both for one name, and some that change one into the other"
 	}
 	if err == nil {
 		err = errors.New("the path is not clean")
@@ -67,9 +72,15 @@ func refused(where finding.Place, template, to string, err error) error {
 // errNeedsCI marks a path that only Options.AllowCI permits.
 var errNeedsCI = errors.New("generated pipelines must be allowed")
 
+// errNotComposed marks a path that is not in Unicode's normalization form C (UAX #15).
+var errNotComposed = errors.New("the path is not in Unicode's form NFC")
+
 func checkCharacters(to string) error {
 	if !utf8.ValidString(to) {
 		return errors.New("the path is not valid UTF-8")
+	}
+	if composed := norm.NFC.String(to); composed != to {
+		return fmt.Errorf("%w: it is %+q where that has %+q", errNotComposed, to, composed)
 	}
 	for _, r := range to {
 		switch {
@@ -156,17 +167,4 @@ func reservedOnWindows(component string) bool {
 		}
 	}
 	return false
-}
-
-// fold returns s such that names which a file system may take for one, because
-// they differ only in case, become equal.
-func fold(s string) string {
-	return strings.Map(func(r rune) rune {
-		// The smallest rune of the folding orbit stands for all of it.
-		smallest := r
-		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
-			smallest = min(smallest, next)
-		}
-		return unicode.ToLower(smallest)
-	}, s)
 }

@@ -5,6 +5,10 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
 )
 
 func TestCleanPathAccepts(t *testing.T) {
@@ -24,6 +28,7 @@ func TestCleanPathAccepts(t *testing.T) {
 		"COM10":                    "COM10",
 		"...hidden":                "...hidden",
 		"Dockerfile":               "Dockerfile",
+		"\u00e9.txt":               "\u00e9.txt",
 	} {
 		got, err := cleanPath(to, false)
 		if err != nil || got != want {
@@ -55,6 +60,9 @@ func TestCleanPathRefuses(t *testing.T) {
 		".g\u200cit/hooks/x":            "invisible",
 		"x\u202egpj.exe":                "invisible",
 		"\xff":                          "UTF-8",
+		"a/e\u0301.txt":                 `it is "a/e\u0301.txt" where that has "a/\u00e9.txt"`,
+		"\u212b":                        "NFC", // the sign of the angstrom is the letter
+		".git\ufe0f/config":             ".git",
 		"C:/x":                          "Windows",
 		"a:stream":                      "Windows",
 		"what?":                         "Windows",
@@ -118,6 +126,8 @@ func TestPlanCollisions(t *testing.T) {
 		{[]string{"README.md", "Readme.md"}, "differ only in case"},
 		{[]string{"ſ", "S"}, "differ only in case"}, // U+017F folds to s
 		{[]string{"Lib/a", "lib/b"}, "Lib differ only in case"},
+		{[]string{"Stra\u00dfe", "STRASSE"}, "differ only in case"},
+		{[]string{"\u00c9", "\u00e9"}, "differ only in case"},
 		{[]string{"a", "a/b"}, "a is both a file and a folder"},
 		{[]string{"a/b/c", "a/B"}, "differ only in case"},
 		{[]string{"../a"}, `".."`},
@@ -133,6 +143,20 @@ func TestPlanCollisions(t *testing.T) {
 			t.Errorf("%v: %v; want %q", c.paths, err, c.want)
 		case err != nil && len(c.paths) == 2 && (!strings.Contains(err.Error(), "pkg:a.tmpl") || !strings.Contains(err.Error(), "pkg:b.tmpl")):
 			t.Errorf("%v: %v; want both templates named", c.paths, err)
+		}
+	}
+}
+
+// TestFold holds fold against the foldings of Unicode, rune by rune.
+func TestFold(t *testing.T) {
+	t.Parallel()
+	full := cases.Fold()
+	for r := range rune(0x20000) { // no letter above has a case
+		s := string(r)
+		for _, same := range []string{full.String(s), norm.NFC.String(s), norm.NFD.String(s)} {
+			if r != utf8.RuneError && fold(s) != fold(same) {
+				t.Errorf("%+q folds to %+q, and %+q to %+q", s, fold(s), same, fold(same))
+			}
 		}
 	}
 }

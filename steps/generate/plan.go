@@ -93,7 +93,7 @@ func (p *Plan) finish() error {
 }
 
 // check refuses a plan with a path that is not clean, two files of one path, two
-// paths that differ only in case, and a file where another file needs a folder.
+// paths that some file system takes for one, and a file where another file needs a folder.
 func (p *Plan) check() error {
 	if len(p.Files) > maxEntries {
 		return tooMany(len(p.Files))
@@ -162,7 +162,7 @@ func occupy(taken map[string]occupant, f *File) error {
 		case dir && other.dir && other.path == name:
 			return nil // the folders above were entered with this one
 		case other.path != name:
-			return collision(f, other, "%s and %s differ only in case, which some file systems take for one name", name, other.path)
+			return collision(f, other, "%s and %s %s, which some file systems take for one name", name, other.path, alike(name, other.path))
 		case !dir && !other.dir:
 			return collision(f, other, "two templates write %s", name)
 		default:

@@ -290,8 +290,8 @@ func (s *survey) parents(name string) error {
 	return nil
 }
 
-// twin refuses a new file if another that stays, or a folder on the way, differs
-// from it only in case.
+// twin refuses a new file if some file system would take another that stays, or a
+// folder on the way, for it.
 func (s *survey) twin(name string) error {
 	for at := name; at != "."; at = path.Dir(at) {
 		folder, base := path.Split(at)
@@ -309,8 +309,8 @@ func (s *survey) twin(name string) error {
 			s.names[folder] = known
 		}
 		if other := known[fold(base)]; other != "" && other != base && !s.gone[path.Join(folder, other)] {
-			return fault.New(fault.Finding, "rename one of them", "write to %s: %s and %s, which is there, differ only in case, which some file systems take for one name",
-				s.dir, name, path.Join(folder, other))
+			return fault.New(fault.Finding, "rename one of them", "write to %s: %s and %s, which is there, %s, which some file systems take for one name",
+				s.dir, name, path.Join(folder, other), alike(base, other))
 		}
 	}
 	return nil

@@ -594,12 +594,16 @@ func TestWriteBelowALinkedProject(t *testing.T) {
 // A file that is there and that no run removes is not met in another spelling.
 func TestWriteRefusesOtherSpellings(t *testing.T) {
 	t.Parallel()
-	for there, planned := range map[string]string{"Readme.md": "README.md", "src/a.txt": "SRC/b.txt"} {
+	for there, planned := range map[string]string{"Readme.md": "README.md", "src/a.txt": "SRC/b.txt", "e\u0301.txt": "\u00e9.txt", "e\u0301/a.txt": "\u00e9/b.txt"} {
 		dir := t.TempDir()
 		put(t, dir, there, "mine")
 		_, err := Write(t.Context(), dir, planFor(map[string]string{planned: "x", "other.txt": "x"}), WriteOptions{})
 		if fault.KindOf(err) != fault.Finding {
 			t.Errorf("%s beside %s: %v", planned, there, err)
+		}
+		edits := &Plan{Edits: []Edit{{Path: planned, Mode: Append, Text: "x"}}}
+		if _, err := Write(t.Context(), dir, edits, WriteOptions{}); fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), "which is there") {
+			t.Errorf("an edit of %s beside %s: %v", planned, there, err)
 		}
 		wantContents(t, dir, map[string]string{there: "mine"})
 	}
