@@ -103,6 +103,7 @@ type App struct {
 	result *Result
 	// run is what is shown of this run when it has ended.
 	run        report.Report
+	checked    bool // see Checked
 	projectDir string
 	// redact holds pairs of a secret and what is shown for it.
 	redact []string
@@ -386,6 +387,9 @@ func (a *App) setUp() {
 func (a *App) report(err error) int {
 	var exit ExitError
 	if errors.As(err, &exit) {
+		if exit.Why != nil {
+			a.publish(exit.Why, fault.KindOf(exit.Why), fault.HintOf(exit.Why))
+		}
 		return exit.Code
 	}
 	if err == nil {
@@ -447,8 +451,12 @@ type failureError struct {
 	Retryable bool   `json:"retryable"`
 }
 
-// ExitError ends the process with a code of another process, silently.
-type ExitError struct{ Code int }
+// ExitError ends the process with a code of another process, silently. Why, if set, is
+// what reports and annotations give as the reason.
+type ExitError struct {
+	Code int
+	Why  error
+}
 
 // Error returns the code in words.
 func (e ExitError) Error() string { return fmt.Sprintf("exit code %d", e.Code) }

@@ -18,6 +18,10 @@ func (a *App) Note(f finding.Finding) {
 	a.Terminal.Finding(f)
 }
 
+// Checked says that this command checks something: its reports are written if it finds
+// nothing too, for what uploads them takes a missing file for a failure.
+func (a *App) Checked() { a.checked = true }
+
 // WithoutSecret reports whether what is left out for want of the secret that flag
 // names, since the platform gives this run none. That is noted as a finding and is
 // no failure. Elsewhere a missing secret is a mistake of the call.
@@ -44,7 +48,7 @@ func (a *App) publish(failure error, kind fault.Kind, hint string) {
 	if failure != nil {
 		r.Error, r.Hint, r.Kind = failure.Error(), hint, kind
 	}
-	if r.Passed && len(r.Phases) == 0 && len(r.Findings) == 0 {
+	if r.Passed && len(r.Phases) == 0 && len(r.Findings) == 0 && !a.checked {
 		return // nothing was checked: a listing, the help
 	}
 	if r.Verdict == "" {

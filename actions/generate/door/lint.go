@@ -35,6 +35,7 @@ Examples:
 
 // Run prints the findings.
 func (l *Lint) Run(ctx context.Context, a *app.App) error {
+	a.Checked()
 	project, err := a.LoadProject()
 	if err != nil {
 		return err
@@ -135,10 +136,11 @@ func (l *Lint) show(a *app.App, findings []finding.Finding, refs int) error {
 		}
 	}
 	if mistakes > 0 {
+		err := fault.New(fault.Finding, "", "%s in the templates", count(mistakes, "mistake"))
 		if a.Output == "json" {
-			return app.ExitError{Code: fault.Finding.ExitCode()}
+			return app.ExitError{Code: fault.Finding.ExitCode(), Why: err}
 		}
-		return fault.New(fault.Finding, "", "%s in the templates", count(mistakes, "mistake"))
+		return err
 	}
 	if a.Output == "json" {
 		return nil

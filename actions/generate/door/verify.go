@@ -52,6 +52,7 @@ type rendering struct {
 
 // Run renders twice and compares.
 func (v *Verify) Run(ctx context.Context, a *app.App) error {
+	a.Checked()
 	project, err := a.LoadProject()
 	if err != nil {
 		return err
