@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -327,11 +328,15 @@ func (w *workbench) tree() *tree {
 	return t
 }
 
-// take makes what a command left the tree.
+// take makes what a command left the tree. The file that the command goes with must be
+// among it: the template promises it. Other files may have been there for the command alone.
 func (w *workbench) take(h *Hook, archive []byte) error {
 	left, err := unpack(archive)
 	if err != nil {
 		return err
+	}
+	if w.files[h.Path] != nil && left.files[h.Path] == nil {
+		return fault.New(fault.Finding, "name under `to` where the file ends up, or leave it out by `when`", "the command removed %s, the output of its template", h.Path)
 	}
 	for name := range w.files {
 		if left.files[name] == nil {
@@ -342,26 +347,36 @@ func (w *workbench) take(h *Hook, archive []byte) error {
 		content := left.files[name].content
 		f := w.files[name]
 		if f == nil {
-			if clean, err := cleanPath(name, w.step.Options.AllowCI); err != nil || clean != name {
-				return refused(h.Where, h.Template, name, err)
+			if _, err := cleanPath(name, w.step.Options.AllowCI); err != nil {
+				return fault.New(fault.Finding, pathHint(err, "keep the command from making it, or remove it there"), "the command made %.200q: %w", name, err)
 			}
-			w.files[name] = &File{Path: name, Mode: modeOf(content), Content: content, Template: h.Template, Where: h.Where}
-			continue
-		}
-		if bytes.Equal(f.Content, content) {
-			continue
+			f = &File{Path: name, Template: h.Template, Where: h.Where, hook: h}
+			w.files[name] = f
 		}
 		if err := f.moveRegions(content); err != nil {
 			return err
 		}
-		f.Content, f.Mode = content, modeOf(content)
+		f.Mode = modeAfter(f.Content, left.files[name])
+		f.Content = content
 	}
 	return nil
+}
+
+// modeAfter is the mode that a command left. What it made a script is executable, as
+// a script that a template writes is.
+func modeAfter(before []byte, after *treeFile) fs.FileMode {
+	if mode := modeOf(after.content); mode != modeOf(before) && mode&0o100 != 0 {
+		return mode
+	}
+	return after.mode
 }
 
 // moveRegions finds the frozen regions of f in its new content: their texts, each
 // once behind the one before.
 func (f *File) moveRegions(content []byte) error {
+	if bytes.Equal(f.Content, content) {
+		return nil
+	}
 	regions := slices.Clone(f.Regions)
 	last := 0
 	for i := range regions {

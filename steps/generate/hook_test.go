@@ -2,9 +2,11 @@ package generate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -72,7 +74,7 @@ func FuzzSplitWords(f *testing.F) {
 	})
 }
 
-// hookFunc is a Hooks that does what a test says over the files.
+// hookFunc is a Hooks that does what a test says over the files, and knows chmod.
 type hookFunc func(argv []string, files map[string]string) error
 
 func (f hookFunc) Run(ctx context.Context, argv []string, archive []byte) ([]byte, map[string]string, error) {
@@ -80,16 +82,18 @@ func (f hookFunc) Run(ctx context.Context, argv []string, archive []byte) ([]byt
 	if err != nil {
 		return nil, nil, err
 	}
-	files := map[string]string{}
+	files, modes := map[string]string{}, map[string]fs.FileMode{}
 	for name, file := range t.files {
-		files[name] = string(file.content)
+		files[name], modes[name] = string(file.content), file.mode
 	}
-	if err := f(argv, files); err != nil {
+	if argv[0] == "chmod" {
+		modes[argv[2]] = map[string]fs.FileMode{"+x": 0o755, "-x": 0o644}[argv[1]]
+	} else if err := f(argv, files); err != nil {
 		return nil, nil, err
 	}
 	fsys := fstest.MapFS{}
 	for name, content := range files {
-		fsys[name] = &fstest.MapFile{Data: []byte(content), Mode: 0o644}
+		fsys[name] = &fstest.MapFile{Data: []byte(content), Mode: cmp.Or(modes[name], 0o644)}
 	}
 	var left bytes.Buffer
 	err = state.Pack(ctx, &left, fsys, nil)
@@ -159,10 +163,12 @@ func TestHooksFail(t *testing.T) {
 		want  string
 	}{
 		"failing":        {"sh: x", func([]string, map[string]string) error { return errors.New("exit code 1") }, "templates/2:3:5: sh_before of template templates/2: x: exit code 1"},
-		"makes .git":     {"sh: x", makes("sub/.git/config", ""), "may not write to \"sub/.git/config\""},
+		"makes .git":     {"sh: x", makes("sub/.git/config", ""), "the command made \"sub/.git/config\""},
+		"removes":        {"sh_after: x", func(_ []string, files map[string]string) error { delete(files, "second"); return nil }, "sh_after of template templates/2: x: the command removed second"},
+		"not composed":   {"sh: x", makes("e\u0301", ""), "NFC"},
 		"makes .ggen":    {"sh: x", makes(".ggen/config.toml", ""), ".ggen"},
 		"makes pipeline": {"sh: x", makes(".gitlab-ci.yml", ""), "CI pipeline"},
-		"case":           {"sh: x", makes("First", ""), "differ only in case"},
+		"case":           {"sh: x", makes("First", ""), "differ only in case, which some file systems take for one name: templates/1 (templates/1:2:5) and sh_before of templates/2 (templates/2:3:5)"},
 		"in the way":     {"sh: x", makes("second", ""), "a command has made second"},
 		"region":         {"sh_after: x", makes("second", "other\n"), "changed the frozen region"},
 		"pipe":           {"sh: a | b", nil, `"|" is for a shell`},
@@ -178,6 +184,9 @@ func TestHooksFail(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want an error with %s", err, c.want)
 			}
+			if strings.Contains(c.want, "has made") && !strings.Contains(fault.HintOf(err), "what the command makes") {
+				t.Errorf("hint %q", fault.HintOf(err))
+			}
 			if strings.Contains(c.want, "shell") && !strings.Contains(fault.HintOf(err), "array") {
 				t.Errorf("hint %q", fault.HintOf(err))
 			}
@@ -185,6 +194,52 @@ func TestHooksFail(t *testing.T) {
 				t.Errorf("something was written: %v", err)
 			}
 		})
+	}
+}
+
+// TestHooksModes: a file is as executable as the last command left it, in the
+// directory and in the plan that is read from the chain.
+func TestHooksModes(t *testing.T) {
+	if !keepsModes {
+		t.Skip("this system has no such bit")
+	}
+	made := hookFunc(func(argv []string, files map[string]string) error {
+		files[argv[0]] = "#!/bin/sh\n"
+		return nil
+	})
+	templates := map[string]string{
+		"1": "---\nto: plain\nsh_after: chmod +x plain\n---\nx\n",
+		"2": "---\nto: script\nsh_after: chmod -x script\n---\n#!/bin/sh\n",
+		"3": "---\nto: late\nsh_after: [[late], [made]]\n---\nx\n",
+		"4": "---\nto: off\nsh_after: [[off], [chmod, -x, off]]\n---\nx\n",
+	}
+	files := fstest.MapFS{}
+	s := &Step{Files: files, OutputDir: filepath.Join(t.TempDir(), "out"), Hooks: made}
+	for _, name := range slices.Sorted(maps.Keys(templates)) {
+		files["templates/"+name] = &fstest.MapFile{Data: []byte(templates[name])}
+		s.Units = append(s.Units, Unit{Template: "templates/" + name})
+	}
+	blobs := newMemory()
+	result, err := s.Run(t.Context(), nil, blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := PlanOf(t.Context(), &state.Link{Entry: result.Entry, Evidence: []state.Evidence{result.Evidence}}, blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	planned := map[string]fs.FileMode{}
+	for _, f := range plan.Files {
+		planned[f.Path] = f.Mode
+	}
+	for name, want := range map[string]fs.FileMode{"plain": 0o755, "script": 0o644, "late": 0o755, "made": 0o755, "off": 0o644} {
+		info, err := os.Stat(filepath.Join(s.OutputDir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != want || planned[name] != want {
+			t.Errorf("%s has mode %s, planned %s; want %s", name, info.Mode(), planned[name], want)
+		}
 	}
 }
 

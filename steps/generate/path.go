@@ -56,17 +56,23 @@ func cleanPath(to string, allowCI bool) (string, error) {
 
 // refused is the error for a path that no file is written to (spec N-15).
 func refused(where finding.Place, template, to string, err error) error {
-	hint := "`to` must name a file below the output directory"
-	switch {
-	case errors.Is(err, errNeedsCI):
-		hint = "pass --allow-ci if the template is meant to change what your CI runs"
-	case errors.Is(err, errNotComposed):
-		hint = "write the second; there are systems that take both for one name, and some that change one into the other"
-	}
 	if err == nil {
 		err = errors.New("the path is not clean")
 	}
+	hint := pathHint(err, "`to` must name a file below the output directory")
 	return fault.New(fault.Finding, hint, "%s: template %s may not write to %.200q: %w", where, template, to, err)
+}
+
+// pathHint says what to do about an error of [cleanPath].
+func pathHint(err error, otherwise string) string {
+	switch {
+	case errors.Is(err, errNeedsCI):
+		return "pass --allow-ci if the template is meant to change what your CI runs"
+	case errors.Is(err, errNotComposed):
+		return "write the second; there are systems that take both for one name, and some that change one into the other"
+	default:
+		return otherwise
+	}
 }
 
 // errNeedsCI marks a path that only Options.AllowCI permits.

@@ -3,6 +3,7 @@ package generate
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -30,13 +31,16 @@ const (
 type File struct {
 	// Path is clean, relative to the root of the tree, with forward slashes.
 	Path string
-	// Mode is 0644, or 0755 for a content that begins with "#!".
+	// Mode is 0755 for a content that begins with "#!" and for what a command of a
+	// template makes executable, else 0644.
 	Mode    fs.FileMode
 	Content []byte
 	// Template is the reference of the template that made the file.
 	Template string
-	// Where is the place in the template that names the path.
+	// Where is the place in the template that names the path, or the command that
+	// made the file.
 	Where finding.Place
+	hook  *Hook // that command
 	// Force overwrites what a person changed, UnlessExists leaves alone what is there.
 	Force, UnlessExists bool
 	// Backup keeps what is replaced under the name with .backup behind.
@@ -74,7 +78,7 @@ type packed struct {
 	digest  state.Digest
 }
 
-// modeOf makes scripts executable: nothing else in a template says so.
+// modeOf makes scripts executable: nothing else in a template says so, save a command.
 func modeOf(content []byte) fs.FileMode {
 	if bytes.HasPrefix(content, []byte("#!")) {
 		return 0o755
@@ -173,6 +177,17 @@ func occupy(taken map[string]occupant, f *File) error {
 }
 
 func collision(f *File, other occupant, format string, a ...any) error {
-	return fault.New(fault.Finding, "change the `to` of one of them",
-		format+": %s (%s) and %s (%s)", append(a, f.Template, f.Where, other.file.Template, other.file.Where)...)
+	hint := "change the `to` of one of them"
+	if f.hook != nil || other.file.hook != nil {
+		hint = "change what the command makes, or the `to` of the other"
+	}
+	return fault.New(fault.Finding, hint, format+": %s and %s", append(a, f.origin(), other.file.origin())...)
+}
+
+// origin says what made the file, and where.
+func (f *File) origin() string {
+	if f.hook != nil {
+		return fmt.Sprintf("%s of %s (%s)", f.hook.Key, f.Template, f.Where)
+	}
+	return fmt.Sprintf("%s (%s)", f.Template, f.Where)
 }

@@ -339,7 +339,7 @@ func PlanOf(ctx context.Context, link *state.Link, blobs state.Blobs) (*Plan, er
 		content := t.files[name].content
 		row := rows[name]
 		plan.Files = append(plan.Files, File{
-			Path: name, Mode: modeOf(content), Content: content,
+			Path: name, Mode: t.files[name].mode, Content: content,
 			Template: row.Template, Force: row.Force, UnlessExists: row.UnlessExists, Backup: row.Backup, Freeze: row.Freeze, Regions: row.Regions,
 		})
 	}

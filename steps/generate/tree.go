@@ -257,6 +257,10 @@ func unpack(archive []byte) (*tree, error) {
 		if err != nil {
 			return nil, fmt.Errorf("unpack %s: %w", header.Name, err)
 		}
-		t.add(header.Name, content, 0o644)
+		mode := fs.FileMode(0o644)
+		if header.Mode&0o100 != 0 {
+			mode = 0o755
+		}
+		t.add(header.Name, content, mode)
 	}
 }
