@@ -138,7 +138,11 @@ func packageGraph(t *template, set *settings, file *inlineGraph) (source, error)
 		return refuse("paths are relative to the template", "does not exist")
 	}
 	if err != nil {
-		return source{}, fmt.Errorf("%s: %w", at, err)
+		var why *fs.PathError // its path is below a folder that the message does not name
+		if errors.As(err, &why) {
+			err = why.Err
+		}
+		return source{}, fault.New(fault.Finding, "make it a file that this user may read, beside the template or below", "%s: graph %q cannot be read: %w", at, file.text, err)
 	}
 	name := t.pack.name(inside)
 	return source{name: name, base: baseOf(set.base, name), notation: n, data: data}, nil

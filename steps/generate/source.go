@@ -82,10 +82,14 @@ type pack struct {
 	variables []Variable
 }
 
-// read returns a file below base. What leads out of it does not exist.
+// read returns a file below base. What leads out of it does not exist. A folder of
+// the project is an input without its links: no other folder is read with one in it.
 func (p *pack) read(file string, limit int) ([]byte, error) {
 	if !fs.ValidPath(file) || file == "." || strings.Contains(file, `\`) || p.flat && strings.Contains(file, "/") {
 		return nil, &fs.PathError{Op: "open", Path: file, Err: fs.ErrNotExist}
+	}
+	if info, err := fs.Lstat(p.fsys, path.Join(p.base, file)); p.flat && err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return nil, fault.New(fault.Finding, "replace it by a regular file", "%s is a symbolic link", file)
 	}
 	return readFile(p.fsys, path.Join(p.base, file), limit)
 }

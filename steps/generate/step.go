@@ -401,7 +401,7 @@ func (s *Step) inputs(in state.State) ([]state.Input, error) {
 	}
 	if _, fromMarket := in.Last(phase.Market); !fromMarket {
 		for _, id := range slices.Sorted(maps.Keys(s.Packages)) {
-			errs = append(errs, addFolder("package/"+id, s.Packages[id], false, add))
+			errs = append(errs, addFolder("package/"+id, "package "+id, s.Packages[id], false, add))
 		}
 	}
 	o := s.Options // Force is left out: it decides about the output directory, not about the tree
@@ -436,10 +436,12 @@ func (s *Step) localTemplate(template string, add func(string, state.Digest) err
 	if err != nil {
 		return err
 	}
-	return addFolder("templates/"+folder.root, folder.fsys, folder.flat, add)
+	return addFolder("templates/"+folder.root, "templates in "+folder.root, folder.fsys, folder.flat, add)
 }
 
-func addFolder(name string, fsys fs.FS, flat bool, add func(string, state.Digest) error) error {
+// addFolder adds the digest of all that is in a folder, by name; what says what it is,
+// for people.
+func addFolder(name, what string, fsys fs.FS, flat bool, add func(string, state.Digest) error) error {
 	hasher := state.NewHasher()
 	skip := func(name string, d fs.DirEntry) bool {
 		switch name {
@@ -450,11 +452,14 @@ func addFolder(name string, fsys fs.FS, flat bool, add func(string, state.Digest
 		}
 	}
 	if err := state.Pack(context.Background(), hasher, fsys, skip); err != nil {
-		kind := fault.Unavailable
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		kind, hint := fault.Unavailable, "name a folder of the project that can be read"
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrInvalid):
 			kind = fault.Finding
+		case errors.Is(err, fs.ErrPermission):
+			hint = "give this user the right to read it, or move it elsewhere: all files there count"
 		}
-		return fault.Wrap(err, kind, "name a folder of the project that can be read", "read "+name)
+		return fault.Wrap(err, kind, hint, "read "+what)
 	}
 	return add(name, hasher.Digest())
 }

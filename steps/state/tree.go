@@ -113,7 +113,7 @@ func packEntry(tw *tar.Writer, fsys fs.FS, name string, d fs.DirEntry) error {
 		header.Name, header.Typeflag, header.Mode = name+"/", tar.TypeDir, 0o755
 		return tw.WriteHeader(header)
 	case !info.Mode().IsRegular():
-		return fault.New(fault.Finding, "replace it by a regular file", "%s is not allowed in a tree", info.Mode().Type())
+		return fault.New(fault.Finding, "replace it by a regular file", "%s is not allowed in a tree", special(info.Mode()))
 	}
 	if info.Mode()&0o111 != 0 {
 		header.Mode = 0o755
@@ -132,6 +132,20 @@ func packEntry(tw *tar.Writer, fsys fs.FS, name string, d fs.DirEntry) error {
 		return fault.New(fault.Unavailable, "run it again when nothing writes to the tree", "file became shorter while it was read")
 	}
 	return err
+}
+
+// special names what is neither a file nor a directory.
+func special(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeSymlink != 0:
+		return "a symbolic link"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	default:
+		return "a device or special file"
+	}
 }
 
 // Extract unpacks a tar made by [Pack] below root, which should be empty. It

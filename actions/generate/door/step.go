@@ -220,11 +220,13 @@ func readGraph(dir, name string) (_ []byte, err error) {
 	// Opened without waiting: a pipe may never have a writer.
 	f, err := root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		kind := fault.Unavailable
-		if errors.Is(err, fs.ErrNotExist) {
-			kind = fault.Usage
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, fault.Wrap(err, fault.Usage, hint, doing)
+		case errors.Is(err, fs.ErrPermission):
+			hint = "give this user the right to read it, or name another"
 		}
-		return nil, fault.Wrap(err, kind, hint, doing)
+		return nil, fault.Wrap(err, fault.Unavailable, hint, doing)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	info, err := f.Stat()
