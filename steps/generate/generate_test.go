@@ -574,6 +574,17 @@ func TestListAndShow(t *testing.T) {
 	if len(all) != 7 || all[0].Reference != "shop:_partial.tmpl" {
 		t.Errorf("list has %d templates, first %+v", len(all), all[0])
 	}
+	needs := map[string]string{}
+	for _, i := range all {
+		needs[i.Reference] = fmt.Sprint(i.NeedsGraph, i.Needs)
+	}
+	for name, want := range map[string]string{
+		"shop:main.go.tmpl": "false [name]", "shop:internal.md.tmpl": "true [with_docs]", "shop:never.tmpl": "false []", "shop:handlers/handler.go.tmpl": "false []",
+	} {
+		if needs[name] != want {
+			t.Errorf("%s needs a graph, and variables: %s, want %s", name, needs[name], want)
+		}
+	}
 	shown, err := s.Show(t.Context(), in, blobs, "shop:main.go.tmpl")
 	if err != nil {
 		t.Fatal(err)

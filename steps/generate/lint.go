@@ -105,30 +105,38 @@ func (l *linter) mistake(rule string, where finding.Place, err error) {
 }
 
 func (l *linter) template(ctx context.Context, file string) error {
-	t, err := l.pack.load(file)
-	if err != nil {
-		if fault.KindOf(err) != fault.Finding {
-			return err
-		}
-		l.mistake(ruleFrontMatter, finding.Place{File: l.pack.name(file), Line: 1}, err)
-		return nil
+	engine, err := l.load(file)
+	if err != nil || engine == nil {
+		return err
 	}
-	l.t = t
-	l.found = append(l.found, t.warnings...)
-	if t.header.to == nil {
-		l.add(ruleNoTarget, finding.Low, t.place(1), "name the file under to", "the template does not say what it writes")
+	if l.t.header.to == nil {
+		l.add(ruleNoTarget, finding.Low, l.t.place(1), "name the file under to", "the template does not say what it writes")
 	}
-	dialect, err := l.step.Options.Dialect.of(&t.header)
-	if err != nil {
-		l.mistake(ruleFrontMatter, t.header.engine.Place, err)
-		return nil
-	}
-	engine := dialect.engine(surroundings{loader: loader{l.lib, l.pack}})
 	reads := l.front(engine)
 	l.graph(ctx)
 	l.queries()
 	l.variables(append(reads, l.body(engine)...))
 	return nil
+}
+
+// load reads a template and returns its engine, or nil after a mistake.
+func (l *linter) load(file string) (render.Engine, error) {
+	t, err := l.pack.load(file)
+	if err != nil {
+		if fault.KindOf(err) != fault.Finding {
+			return nil, err
+		}
+		l.mistake(ruleFrontMatter, placeOf(err, finding.Place{File: l.pack.name(file), Line: 1}), err)
+		return nil, nil
+	}
+	l.t = t
+	l.found = append(l.found, t.warnings...)
+	dialect, err := l.step.Options.Dialect.of(&t.header)
+	if err != nil {
+		l.mistake(ruleFrontMatter, t.header.engine.Place, err)
+		return nil, nil
+	}
+	return dialect.engine(surroundings{loader: loader{l.lib, l.pack}}), nil
 }
 
 // front looks at the strings of the front matter, and returns the variables they read.
@@ -308,20 +316,7 @@ func (l *linter) variables(reads []string) {
 	for _, v := range l.pack.variables {
 		known = append(known, v.Name)
 	}
-	for _, q := range l.set.queries {
-		known = append(known, q.name)
-		known = append(known, columns(q.text)...)
-	}
-	known = append(known, columns(l.set.forEach)...)
-	for _, b := range l.set.bind {
-		known = append(known, b.variable)
-	}
-	raw := func(n *document.Node) (string, error) { return n.Text, nil }
-	own, err := defaults(l.t.header.vars, raw)
-	if err != nil {
-		return // told of already
-	}
-	known = append(known, own.Keys(render.SortedOrder)...)
+	known = append(known, l.ownVariables()...)
 	slices.Sort(reads)
 	for _, name := range slices.Compact(reads) {
 		if !slices.Contains(known, name) && !guarded(l.t, name) {
@@ -335,6 +330,24 @@ func (l *linter) variables(reads []string) {
 			}
 		}
 	}
+}
+
+// ownVariables are those that the template sets itself, by its queries too.
+func (l *linter) ownVariables() []string {
+	var out []string
+	for _, q := range l.set.queries {
+		out = append(out, q.name)
+		out = append(out, columns(q.text)...)
+	}
+	out = append(out, columns(l.set.forEach)...)
+	for _, b := range l.set.bind {
+		out = append(out, b.variable)
+	}
+	raw := func(n *document.Node) (string, error) { return n.Text, nil }
+	if own, err := defaults(l.t.header.vars, raw); err == nil { // else it is told of already
+		out = append(out, own.Keys(render.SortedOrder)...)
+	}
+	return out
 }
 
 var column = regexp.MustCompile(`[?$](\w+)`)

@@ -3,10 +3,12 @@ package generate
 import (
 	"context"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 
 	"github.com/ultrafast-ci/ultrafast/internal/document"
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
@@ -18,10 +20,11 @@ type Info struct {
 	Reference string `json:"reference"`
 	// To is the path it writes, unrendered.
 	To string `json:"to,omitempty"`
-	// Defaults are the variables that it sets itself, Needs those that its body
-	// reads and nobody has set before rendering, both sorted.
-	Defaults []string `json:"defaults,omitempty"`
-	Needs    []string `json:"needs,omitempty"`
+	// Defaults are the variables that it sets itself, Needs those that whoever renders
+	// it has to set, both sorted. NeedsGraph says that it queries a graph and has none.
+	Defaults   []string `json:"defaults,omitempty"`
+	Needs      []string `json:"needs,omitempty"`
+	NeedsGraph bool     `json:"needsGraph,omitempty"`
 	// Variables are those that its package declares.
 	Variables []Variable `json:"variables,omitempty"`
 	Graphs    []string   `json:"graphs,omitempty"`
@@ -37,7 +40,8 @@ type Info struct {
 	Findings []finding.Finding `json:"findings,omitempty"`
 }
 
-// List describes every template of every known package, sorted by reference.
+// List describes every template of every known package, sorted by reference. What is
+// wrong with a template is among its findings.
 func (s *Step) List(ctx context.Context, in state.State, blobs state.Blobs) ([]Info, error) {
 	lib, err := s.library(ctx, in, blobs)
 	if err != nil {
@@ -50,18 +54,21 @@ func (s *Step) List(ctx context.Context, in state.State, blobs state.Blobs) ([]I
 			return nil, err
 		}
 		for _, name := range names {
-			t, err := lib.packs[id].load(name)
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			info, err := s.describe(lib, lib.packs[id], name)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, t.info())
+			out = append(out, info)
 		}
 	}
 	return out, nil
 }
 
-// Show describes the templates that a reference, or a pattern, names. A body that
-// does not parse is an error.
+// Show describes the templates that a reference, or a pattern, names. One that does
+// not parse is an error.
 func (s *Step) Show(ctx context.Context, in state.State, blobs state.Blobs, reference string) ([]Info, error) {
 	lib, err := s.library(ctx, in, blobs)
 	if err != nil {
@@ -73,31 +80,71 @@ func (s *Step) Show(ctx context.Context, in state.State, blobs state.Blobs, refe
 	}
 	var out []Info
 	for _, ref := range references {
-		t, err := home.load(ref.file)
+		info, err := s.describe(lib, home, ref.file)
 		if err != nil {
 			return nil, err
 		}
-		info := t.info()
-		dialect, err := s.Options.Dialect.of(&t.header)
-		if err != nil {
-			return nil, err
+		for _, f := range info.Findings {
+			if f.Severity.Gates() {
+				return nil, fault.New(fault.Finding, f.Fix, "%s: %s", f.Where, f.What)
+			}
 		}
-		names, err := dialect.engine(surroundings{loader: loader{lib, home}}).Variables(t.name, t.body)
-		if err != nil {
-			return nil, t.shift(err, t.bodyLine-1, 0)
-		}
-		info.Needs = slices.DeleteFunc(names, func(name string) bool {
-			return name == "sparql_results" || name == "row" || name == "locals" ||
-				slices.Contains(info.Defaults, name) || slices.Contains(info.Queries, name)
-		})
 		out = append(out, info)
 	}
 	return out, nil
 }
 
+// describe reads one template without rendering it.
+func (s *Step) describe(lib *library, home *pack, file string) (Info, error) {
+	l := &linter{step: s, lib: lib, pack: home}
+	engine, err := l.load(file)
+	if err != nil || engine == nil {
+		return Info{Reference: home.name(file), Findings: l.found}, err
+	}
+	info := l.t.info()
+	reads := append(l.front(engine), l.body(engine)...)
+	info.Needs, info.NeedsGraph = l.needs(reads), l.needsGraph()
+	info.Findings = l.found
+	return info, nil
+}
+
+// needs returns those of the variables that are read which whoever renders the
+// template has to set, sorted.
+func (l *linter) needs(reads []string) []string {
+	set := append(l.ownVariables(), "sparql_results", "results", "row", "locals", "loop")
+	for _, v := range l.pack.variables {
+		if v.Default != nil {
+			set = append(set, v.Name)
+		} else if v.Required {
+			reads = append(reads, v.Name)
+		}
+	}
+	var out []string
+	for _, name := range reads {
+		if name == "Name" { // is made of it
+			name = "name"
+		}
+		if !slices.Contains(set, name) && !guarded(l.t, name) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+var asksGraph = regexp.MustCompile(`\b(sparql|query)\s*\(`)
+
+// needsGraph reports whether the template asks a graph and brings none.
+func (l *linter) needsGraph() bool {
+	h := &l.t.header
+	asks := h.sparql != nil || h.construct != nil || h.matrix != nil || h.forEach != nil || asksGraph.MatchString(l.t.body) ||
+		h.when != nil && askQuery.MatchString(h.when.Text)
+	return asks && h.rdf == nil && h.inline == nil
+}
+
 func (t *template) info() Info {
 	h := t.header
-	info := Info{Reference: t.name, Findings: t.warnings, Variables: t.pack.variables}
+	info := Info{Reference: t.name, Variables: t.pack.variables}
 	if h.to != nil {
 		info.To = h.to.Text
 	}

@@ -3,9 +3,11 @@ package door
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/generate"
 )
 
@@ -68,15 +70,25 @@ func describe(ctx context.Context, a *app.App, packages []string, ask func(*gene
 		return a.PrintJSON(infos)
 	}
 	rows := [][]any{{"TEMPLATE", "WRITES", "QUERIES", "NEEDS", "RUNS"}}
-	runs := false
+	runs, broken := false, 0
 	for _, i := range infos {
+		needs := i.Needs
+		if i.NeedsGraph {
+			needs = append([]string{"(graph)"}, needs...)
+		}
+		if slices.ContainsFunc(i.Findings, func(f finding.Finding) bool { return f.Severity.Gates() }) {
+			needs, broken = []string{"?"}, broken+1
+		}
 		runs = runs || len(i.Hooks) > 0
-		rows = append(rows, []any{i.Reference, i.To, strings.Join(i.Queries, " "), strings.Join(i.Needs, " "), strings.Join(i.Hooks, "; ")})
+		rows = append(rows, []any{i.Reference, i.To, strings.Join(i.Queries, " "), strings.Join(needs, " "), strings.Join(i.Hooks, "; ")})
 	}
 	if !runs {
 		for i := range rows {
 			rows[i] = rows[i][:4]
 		}
+	}
+	if broken > 0 {
+		a.Log.Warn("the needs of "+count(broken, "template")+" are not known; lint says what is wrong", "needs", "?")
 	}
 	return a.Table(rows...)
 }
