@@ -57,10 +57,10 @@ func TestHint(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	t.Parallel()
-	known := []string{"market", "generate", "validate", "deploy", "name"}
+	known := []string{"market", "generate", "validate", "deploy", "name", "q"}
 	cases := []struct{ word, want string }{
 		{"markte", "market"}, {"generat", "generate"}, {"validaet", "validate"}, {"deplyo", "deploy"},
-		{"nmae", "name"}, {"zebra", ""}, {"", ""}, {strings.Repeat("a", 1000), ""},
+		{"nmae", "name"}, {"zebra", ""}, {"x", ""}, {"", ""}, {strings.Repeat("a", 1000), ""},
 	}
 	for _, c := range cases {
 		if got, _ := fault.Nearest(c.word, known); got != c.want {

@@ -5,12 +5,12 @@ import "fmt"
 // Nearest returns the name in known that is most like word, if one is near
 // enough to be a likely slip: at most a third of its letters differ, by
 // optimal string alignment distance (insert, delete, replace, swap two
-// neighbours). Of equally near names the first in known wins.
+// neighbours), and not all of them. Of equally near names the first in known wins.
 func Nearest(word string, known []string) (string, bool) {
 	best, bestDistance := "", maxSuggest+1
 	for _, name := range known {
 		limit := max(1, len(name)/3)
-		if d := distance(word, name); d <= limit && d < bestDistance {
+		if d := distance(word, name); d <= limit && d < bestDistance && d < len(name) {
 			best, bestDistance = name, d
 		}
 	}
