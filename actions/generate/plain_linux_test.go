@@ -76,6 +76,7 @@ func TestUnreadable(t *testing.T) {
 		{"templates/shop/m.ttl", []string{"template", "templates/shop/a.tmpl"}, []string{"templates in templates", "shop/m.ttl: permission denied", "right to read it"}},
 		{"templates/shop/m.ttl", []string{"lint", "templates/shop/a.tmpl"}, []string{`graph "m.ttl" cannot be read: permission denied`, "templates/shop/a.tmpl:3:6", "may read"}},
 		{"model.ttl", []string{"template", "others/templates/b.tmpl", "--graph", "model.ttl"}, []string{"read graph model.ttl: ", "permission denied", "right to read it"}},
+		{"out/a.txt", []string{"template", "templates/shop/a.tmpl", "--output-dir", "out", "--force"}, []string{"write to ", "a.txt: permission denied", "right to it"}},
 		{"others/templates/x", []string{"template", "others/templates/b.tmpl"}, []string{"templates in others/templates", "x: permission denied", "right to read it"}},
 	} {
 		at := filepath.Join(dir, c.closed)

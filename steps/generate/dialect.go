@@ -75,10 +75,12 @@ func (d Dialect) of(h *header) (Dialect, error) {
 	return d, nil
 }
 
-// condition makes a template of an expression, that gives true or nothing.
-func (d Dialect) condition(expression string) string {
+// condition makes a template of an expression, that gives true or nothing, and returns
+// how many bytes of it come before the expression.
+func (d Dialect) condition(expression string) (source string, before int) {
+	begin, end := "{% if ", " %}true{% endif %}"
 	if d.Engine == GoTmpl {
-		return "{{ if " + expression + " }}true{{ end }}"
+		begin, end = "{{ if ", " }}true{{ end }}"
 	}
-	return "{% if " + expression + " %}true{% endif %}"
+	return begin + expression + end, len(begin)
 }

@@ -194,6 +194,26 @@ func (p *Plan) settle() error {
 	return nil
 }
 
+// fresh makes the edits where none of the files is there.
+func (p *Plan) fresh() ([]File, error) {
+	var out []File
+	for i := range p.Edits {
+		e := &p.Edits[i]
+		last := len(out) - 1
+		again := last >= 0 && out[last].Path == e.Path
+		if !again {
+			out = append(out, File{Path: e.Path})
+			last++
+		}
+		content, err := e.apply(out[last].Content, again, false)
+		if err != nil {
+			return nil, err
+		}
+		out[last].Content = content
+	}
+	return out, nil
+}
+
 // edits carries out the plan's edits of one file.
 func (s *survey) edits(all []Edit) error {
 	name := all[0].Path

@@ -2,12 +2,15 @@ package generate
 
 import (
 	"bytes"
+	"fmt"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
@@ -44,26 +47,35 @@ type Region struct {
 var (
 	freezeTag  = regexp.MustCompile(`\{%-?\s*(startfreeze\b((?:[^%"]|"[^"]*")*?)|endfreeze)\s*-?%\}`)
 	freezeName = regexp.MustCompile(`(\w+)\s*=\s*"([^"]*)"`)
-	freezeMark = regexp.MustCompile("\x00(freeze|endfreeze)\x01([^\x01\x00]*)\x01([^\x01\x00]*)\x00")
+	freezeMark = regexp.MustCompile("\x00(freeze|endfreeze)\x01([^\x01\x00]*)\x01([^\x01\x00]*)\x01(\\d{1,8})\x00")
 )
 
 // markRegions replaces the tags of frozen regions, which no engine knows, by marks
-// that pass through an engine. What stands in an id is still rendered.
+// that pass through an engine and tell their lines. What stands in an id is still
+// rendered.
 func markRegions(body string) string {
 	if !strings.Contains(body, "freeze") {
 		return body
 	}
-	return freezeTag.ReplaceAllStringFunc(body, func(tag string) string {
-		parts := freezeTag.FindStringSubmatch(tag)
-		if strings.HasPrefix(parts[1], "endfreeze") {
-			return "\x00endfreeze\x01\x01\x00"
-		}
+	var out strings.Builder
+	last, line := 0, 1
+	for _, m := range freezeTag.FindAllStringSubmatchIndex(body, -1) {
+		line += strings.Count(body[last:m[0]], "\n")
+		out.WriteString(body[last:m[0]])
 		attributes := map[string]string{}
-		for _, a := range freezeName.FindAllStringSubmatch(parts[2], -1) {
-			attributes[a[1]] = a[2]
+		begins := m[4] >= 0 // what stands behind startfreeze
+		if begins {
+			for _, a := range freezeName.FindAllStringSubmatch(body[m[4]:m[5]], -1) {
+				attributes[a[1]] = a[2]
+			}
 		}
-		return "\x00freeze\x01" + attributes["id"] + "\x01" + attributes["checksum"] + "\x00"
-	})
+		word := map[bool]string{true: "freeze", false: "endfreeze"}[begins]
+		fmt.Fprintf(&out, "\x00%s\x01%s\x01%s\x01%d\x00", word, attributes["id"], attributes["checksum"], line)
+		line += strings.Count(body[m[0]:m[1]], "\n")
+		last = m[1]
+	}
+	out.WriteString(body[last:])
+	return out.String()
 }
 
 // regions takes the marks out of a rendered text.
@@ -72,8 +84,9 @@ func (j *job) regions(text, slots string) (string, []Region, error) {
 	if marks == nil {
 		return text, nil, nil
 	}
+	where := finding.Place{File: j.body.name}
 	refuse := func(format string, a ...any) (string, []Region, error) {
-		return "", nil, fault.New(fault.Finding, `write {% startfreeze id="name" %} … {% endfreeze %}`, "%s: "+format, append([]any{j.template.name}, a...)...)
+		return "", nil, fault.New(fault.Finding, `write {% startfreeze id="name" %} … {% endfreeze %}`, "%s: "+format, append([]any{where}, a...)...)
 	}
 	var out strings.Builder
 	var all []Region
@@ -81,6 +94,8 @@ func (j *job) regions(text, slots string) (string, []Region, error) {
 	for _, m := range marks {
 		out.WriteString(text[last:m[0]])
 		last = m[1]
+		line, _ := strconv.Atoi(text[m[8]:m[9]]) // digits, and few
+		where.Line = j.body.shift + line
 		begins := text[m[2]:m[3]] == "freeze"
 		if begins == open {
 			return refuse("regions that are frozen are not opened and closed in turn")
@@ -189,7 +204,8 @@ func (p *Plan) checkSlots(taken map[string]occupant) error {
 				continue
 			}
 			if other, ok := taken[fold(r.Slot)]; ok {
-				return collision(f, other, "the frozen region %s has the name of another region or file", path.Clean(r.Slot))
+				return fault.New(fault.Finding, "give every region an id of its own, or another freeze_slots_dir",
+					"the text of two frozen regions, or of one and a file, is to be in %s: %s and %s", path.Clean(r.Slot), f.origin(), other.file.origin())
 			}
 			taken[fold(r.Slot)] = occupant{r.Slot, false, f}
 		}

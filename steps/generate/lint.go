@@ -143,23 +143,24 @@ func (l *linter) load(file string) (render.Engine, error) {
 func (l *linter) front(engine render.Engine) []string {
 	var reads []string
 	h := l.t.header // a copy: what is not known before rendering is left out of it
-	look := func(n *document.Node, source string) {
+	look := func(n *document.Node, source string, before int) {
 		names, err := engine.Variables(l.t.name, source)
 		if err != nil {
-			l.mistake(ruleFrontMatter, n.Place, l.t.relocate(err, n, 0))
+			l.mistake(ruleFrontMatter, n.Place, l.t.relocate(l.t.shift(err, 0, -before), n, 0))
 		}
 		reads = append(reads, names...)
 	}
 	for _, field := range h.fields() {
 		eachString(*field, func(n *document.Node) {
 			if tagged(n) {
-				look(n, n.Text)
+				look(n, n.Text, 0)
 			}
 		})
 	}
 	if n := h.when; n != nil && n.Kind == document.String && !tagged(n) && !askQuery.MatchString(n.Text) {
 		dialect, _ := l.step.Options.Dialect.of(&h)
-		look(n, dialect.condition(n.Text))
+		source, before := dialect.condition(n.Text)
+		look(n, source, before)
 	}
 	for _, field := range []**document.Node{
 		&h.force, &h.unlessExists, &h.skipEmpty, &h.backup, &h.inject, &h.prepend, &h.appendTo, &h.determinism, &h.freezePolicy, &h.freezeSlots, &h.prefixes,

@@ -8,13 +8,17 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/document"
 	"github.com/ultrafast-ci/ultrafast/internal/render"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
 )
 
 // matrixQuery is the name under which the query of a matrix is known.
 const matrixQuery = "matrix"
 
 // binding gives a column of a matrix the name of a variable.
-type binding struct{ variable, column string }
+type binding struct {
+	variable, column string
+	where            finding.Place
+}
 
 // ask reads everything that is asked of the graph: construct, sparql in its two
 // shapes (names with queries; vars and matrix), for_each and matrix.
@@ -122,7 +126,7 @@ func (s *settings) matrix(n *document.Node, expand expander) error {
 				if err := checkKey(b.Key); err != nil {
 					return asFinding(fmt.Errorf("%s: %w", b.Place, err), "front matter")
 				}
-				s.bind = append(s.bind, binding{b.Key, strings.TrimPrefix(column, "?")})
+				s.bind = append(s.bind, binding{b.Key, strings.TrimPrefix(column, "?"), b.Value.Place})
 			}
 		default:
 			return fault.New(fault.Finding, "use query and bind", "%s: unknown key %q", e.Place, clip(e.Key))
@@ -141,7 +145,7 @@ func (j *job) bound(vars, row *render.Map) error {
 		value, ok := row.Get(b.column)
 		if !ok {
 			hint := fault.DidYouMean(b.column, row.Keys(render.SortedOrder))
-			return fault.New(fault.Finding, hint, "%s: the matrix has a row without the column ?%s", j.template.name, b.column)
+			return fault.New(fault.Finding, hint, "%s: the matrix has a row without the column ?%s", b.where, b.column)
 		}
 		vars.Set(b.variable, value)
 	}

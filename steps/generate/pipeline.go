@@ -493,6 +493,11 @@ func (j *job) outputs(ctx context.Context, rows []any) (output, error) {
 			return err
 		}
 		err = j.output(ctx, seeded(engine, j.seedOf(i)), vars, &parts[i])
+		for k := range parts[i].files {
+			if rows[i] != nil {
+				parts[i].files[k].row = i + 1
+			}
+		}
 		j.meter.did(j.template.name)
 		return err
 	})
@@ -630,14 +635,23 @@ func (j *job) wanted(ctx context.Context, engine render.Engine, vars *render.Map
 		value, err := j.data.Query(ctx, text)
 		return truthy(value), j.template.relocate(err, n, 0)
 	}
-	condition, at := n.Text, *n
-	if !strings.Contains(condition, "{{") && !strings.Contains(condition, "{%") {
-		condition = j.dialect.condition(condition)
-		at.Column -= strings.Index(condition, n.Text) // which is not in the file
+	if value, ok := vars.Get(strings.TrimSpace(n.Text)); ok {
+		if text, isText := value.(string); isText { // of --vars, as `{{ name }}` would be read
+			return yes(text), nil
+		}
 	}
-	text, err := j.expand(ctx, engine, &at, condition, vars)
+	condition, before := n.Text, 0
+	if !tagged(n) {
+		condition, before = j.dialect.condition(condition)
+	}
+	text, err := j.text(ctx, engine, j.template.name, condition, vars)
+	return yes(text), j.template.relocate(j.template.shift(err, 0, -before), n, 0)
+}
+
+// yes reads a text as a condition.
+func yes(text string) bool {
 	text = strings.TrimSpace(text)
-	return text != "" && text != "false", err
+	return text != "" && text != "false"
 }
 
 func truthy(value any) bool {

@@ -41,6 +41,7 @@ type File struct {
 	// made the file.
 	Where finding.Place
 	hook  *Hook // that command
+	row   int   // of for_each or a matrix, from 1; 0 if there is none
 	// Force overwrites what a person changed, UnlessExists leaves alone what is there.
 	Force, UnlessExists bool
 	// Backup keeps what is replaced under the name with .backup behind.
@@ -167,6 +168,9 @@ func occupy(taken map[string]occupant, f *File) error {
 			return nil // the folders above were entered with this one
 		case other.path != name:
 			return collision(f, other, "%s and %s %s, which some file systems take for one name", name, other.path, alike(name, other.path))
+		case !dir && !other.dir && f.row != other.file.row && f.Template == other.file.Template:
+			return fault.New(fault.Finding, "put a column into `to` that tells the rows apart, or add DISTINCT to the query",
+				"%s: rows %d and %d of template %s both write %s", f.Where, other.file.row, f.row, f.Template, name)
 		case !dir && !other.dir:
 			return collision(f, other, "two templates write %s", name)
 		default:

@@ -172,7 +172,7 @@ func (s *Step) Run(ctx context.Context, in state.State, blobs state.Blobs) (stat
 			Artifacts: []state.Artifact{report},
 			Facts:     facts,
 			Findings:  plan.Findings,
-			Summary:   files(len(plan.Files)),
+			Summary:   plan.summary(),
 		},
 	}, nil
 }
@@ -182,6 +182,21 @@ func files(n int) string {
 		return "1 file"
 	}
 	return fmt.Sprintf("%d files", n)
+}
+
+func (p *Plan) summary() string {
+	edits := fmt.Sprintf("%d edits", len(p.Edits))
+	if len(p.Edits) == 1 {
+		edits = "1 edit"
+	}
+	switch {
+	case len(p.Edits) == 0:
+		return files(len(p.Files))
+	case len(p.Files) == 0:
+		return edits
+	default:
+		return files(len(p.Files)) + ", " + edits
+	}
 }
 
 func (s *Step) log() *slog.Logger {

@@ -51,6 +51,7 @@ type survey struct {
 	next       manifest
 	report     Changes
 	conflicts  []string
+	frozen     bool                         // one of them has frozen regions
 	gone       map[string]bool              // paths that are removed, and the folders above them
 	spelling   map[string]string            // of removed files, by folded path
 	unresolved []string                     // with marks of a merge in them
@@ -125,8 +126,11 @@ func (s *survey) conflict() error {
 	if n := len(s.conflicts) - len(shown); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return fault.New(fault.Finding, "keep your changes with `generate template --merge`, or overwrite them with --force",
-		"write to %s: there is content that was not generated: %s%s", s.dir, strings.Join(shown, ", "), more)
+	hint := "keep your changes with `generate template --merge`, or overwrite them with --force"
+	if s.frozen {
+		hint += "; the text of a frozen region is changed in its own file"
+	}
+	return fault.New(fault.Finding, hint, "write to %s: there is content that was not generated: %s%s", s.dir, strings.Join(shown, ", "), more)
 }
 
 func (s *survey) removals() error {
@@ -161,7 +165,7 @@ func (s *survey) removal(name string, generated state.Digest) error {
 	}
 	digest, err := digestAt(s.root, name)
 	if err != nil {
-		return err
+		return unreadable(s.dir, err)
 	}
 	if digest != generated {
 		s.report.Kept = append(s.report.Kept, name)
@@ -217,7 +221,9 @@ func isAbsent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDirectory)
 }
 
-func unreadable(dir string, err error) error { return fmt.Errorf("write to %s: %w", dir, err) }
+func unreadable(dir string, err error) error {
+	return fault.Wrap(err, fault.Unavailable, "", "write to "+dir)
+}
 
 // existing decides about a regular file that is there already.
 func (s *survey) existing(f *File, mode fs.FileMode, before, after state.Digest) error {
@@ -243,6 +249,7 @@ func (s *survey) existing(f *File, mode fs.FileMode, before, after state.Digest)
 		return s.mergeFile(f, before, after, last)
 	default:
 		s.conflicts = append(s.conflicts, f.Path) // the preview goes on; a real write stops
+		s.frozen = s.frozen || !whole
 	}
 	if err := s.backUpAs(f); err != nil {
 		return err
@@ -281,7 +288,7 @@ func (s *survey) parents(name string) error {
 		case err == nil && info.Mode().IsRegular() && s.gone[folder]:
 			return nil
 		case err != nil:
-			return fmt.Errorf("write to %s: %w", s.dir, err)
+			return unreadable(s.dir, err)
 		case !info.IsDir():
 			return s.inTheWay(folder, info.Mode())
 		}

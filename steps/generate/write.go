@@ -68,6 +68,11 @@ func Write(ctx context.Context, dir string, plan *Plan, opts WriteOptions) (_ Ch
 	if err := plan.check(); err != nil {
 		return Changes{}, err
 	}
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		if _, err := plan.fresh(); err != nil { // before the directory is made for nothing
+			return Changes{}, err
+		}
+	}
 	root, err := openOutput(dir, opts.Within, true)
 	if err != nil {
 		return Changes{}, err
@@ -160,20 +165,15 @@ func Diff(ctx context.Context, w io.Writer, dir string, plan *Plan, opts WriteOp
 }
 
 func diffNew(ctx context.Context, w io.Writer, plan *Plan) error {
-	for _, f := range plan.Files {
+	edited, err := plan.fresh()
+	if err != nil {
+		return err
+	}
+	for _, f := range slices.Concat(plan.Files, edited) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err := difference.Unified(w, "", f.Path, nil, f.Content); err != nil {
-			return err
-		}
-	}
-	for i := range plan.Edits {
-		content, err := plan.Edits[i].apply(nil, false, false)
-		if err != nil {
-			return err
-		}
-		if err := difference.Unified(w, "", plan.Edits[i].Path, nil, content); err != nil {
 			return err
 		}
 	}
@@ -186,7 +186,7 @@ func (s *survey) diff(w io.Writer, c change, f *File) error {
 	if c.Before != "" {
 		var err error
 		if before, err = s.root.ReadFile(c.Path); err != nil {
-			return fmt.Errorf("compare with %s: %w", s.dir, err)
+			return fault.Wrap(err, fault.Unavailable, "", "compare with "+s.dir)
 		}
 		oldName = c.Path
 	}
@@ -228,8 +228,12 @@ func openOutput(dir, within string, create bool) (_ *os.Root, err error) {
 		if err != nil {
 			return nil, unwritable(dir, err)
 		}
-		if err := refuseLink(filepath.Join(within, rel[:i]), info); err != nil {
+		at := filepath.Join(within, rel[:i])
+		if err := refuseLink(at, info); err != nil {
 			return nil, err
+		}
+		if !info.IsDir() {
+			return nil, noDirectory(dir, at)
 		}
 	}
 	if create {
@@ -249,6 +253,9 @@ func openAlone(dir string, create bool) (*os.Root, error) {
 	switch {
 	case err == nil:
 		err = refuseLink(dir, info)
+		if err == nil && !info.IsDir() {
+			err = noDirectory(dir, dir)
+		}
 	case errors.Is(err, fs.ErrNotExist) && create:
 		err = nil
 	default:
@@ -275,6 +282,10 @@ func refuseLink(name string, info fs.FileInfo) error {
 		return nil
 	}
 	return fault.New(fault.Finding, "remove it, or name the directory that it leads to", "write to %s: it is a link", name)
+}
+
+func noDirectory(dir, at string) error {
+	return fault.New(fault.Finding, "remove it, or name another directory", "write to %s: %s is there and no directory", dir, at)
 }
 
 func unwritable(dir string, err error) error {
