@@ -271,7 +271,7 @@ func (s *survey) present(name string) (f *File, exists bool, err error) {
 	return f, true, nil
 }
 
-// backUpAs keeps the file as it is under its name with .backup behind, if f asks so.
+// backUpAs keeps the file as it is under its name with [backupEnd] behind, if f asks so.
 func (s *survey) backUpAs(f *File) error {
 	if !f.Backup {
 		return nil
@@ -280,7 +280,7 @@ func (s *survey) backUpAs(f *File) error {
 	if err != nil {
 		return err
 	}
-	old, _, err := s.present(f.Path + ".backup")
+	old, _, err := s.present(f.Path + backupEnd)
 	if err != nil {
 		return err
 	}

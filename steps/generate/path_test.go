@@ -131,11 +131,13 @@ func TestPlanCollisions(t *testing.T) {
 		{[]string{"a", "a/b"}, "a is both a file and a folder"},
 		{[]string{"a/b/c", "a/B"}, "differ only in case"},
 		{[]string{"../a"}, `".."`},
+		{[]string{"kept", "kept.backup"}, "kept would be kept as kept.backup"},
+		{[]string{"kept", "KEPT.Backup/x"}, "kept would be kept as KEPT.Backup"},
 		{[]string{".git/x"}, "never a target"},
 	} {
 		p := &Plan{}
 		for i, name := range c.paths {
-			p.Files = append(p.Files, File{Path: name, Template: "pkg:" + string(rune('a'+i)) + ".tmpl"})
+			p.Files = append(p.Files, File{Path: name, Backup: name == "kept", Template: "pkg:" + string(rune('a'+i)) + ".tmpl"})
 		}
 		err := p.finish()
 		switch {

@@ -25,6 +25,8 @@ const (
 	tarEnd   = 2 * tarBlock // POSIX.1-2017, pax, "ustar Interchange Format"
 
 	hintLess = "generate less in one run"
+
+	backupEnd = ".backup"
 )
 
 // File is one file to be written.
@@ -44,7 +46,7 @@ type File struct {
 	row   int   // of for_each or a matrix, from 1; 0 if there is none
 	// Force overwrites what a person changed, UnlessExists leaves alone what is there.
 	Force, UnlessExists bool
-	// Backup keeps what is replaced under the name with .backup behind.
+	// Backup keeps what is replaced under the name with [backupEnd] behind.
 	Backup bool
 	// Freeze says what stays of what is there; Regions are parts of Content that
 	// have a Freeze of their own, in order.
@@ -122,7 +124,33 @@ func (p *Plan) check() error {
 	if len(taken) > maxEntries {
 		return tooMany(len(taken))
 	}
-	return errors.Join(p.checkSlots(taken), p.checkEdits(taken))
+	return errors.Join(p.checkSlots(taken), p.checkEdits(taken), p.checkBackups(taken))
+}
+
+// checkBackups refuses a file that is kept under a name that the tree has for another.
+func (p *Plan) checkBackups(taken map[string]occupant) error {
+	kept := func(f *File) error {
+		if other, ok := taken[fold(f.Path+backupEnd)]; ok {
+			return fault.New(fault.Finding, "change the `to` of one of them, or leave out backup",
+				"%s would be kept as %s, which the tree has: %s and %s", f.Path, other.path, f.origin(), other.file.origin())
+		}
+		return nil
+	}
+	for i := range p.Edits {
+		if e := &p.Edits[i]; e.Backup {
+			if err := kept(&File{Path: e.Path, Template: e.Template, Where: e.Where}); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range p.Files {
+		if p.Files[i].Backup {
+			if err := kept(&p.Files[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // checkEdits refuses an edit of a path that is not clean, or that the plan has for
