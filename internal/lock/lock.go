@@ -108,6 +108,10 @@ func open(path string) (*flock.Flock, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
+	// The opening of a pipe would wait for a writer, and no signal would end that.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("lock %s: it is not a regular file (%s)", path, info.Mode())
+	}
 	return flock.New(path), nil
 }
 
