@@ -314,7 +314,11 @@ func lock(ctx context.Context, dir string, take Locker) (release func() error, e
 		return func() error { return nil }, nil
 	}
 	release, err = take(ctx, filepath.Join(dir, filepath.FromSlash(lockFile)))
-	return release, outside(ctx, err, "wait for the other run to end", "lock "+dir)
+	hint := ""
+	if ctx.Err() != nil { // it was taken until then
+		hint = "wait for the other run to end"
+	}
+	return release, outside(ctx, err, hint, "lock "+dir)
 }
 
 // outside is the error for something outside that was missing, unless the run was
