@@ -635,7 +635,7 @@ func (j *job) wanted(ctx context.Context, engine render.Engine, vars *render.Map
 		value, err := j.data.Query(ctx, text)
 		return truthy(value), j.template.relocate(err, n, 0)
 	}
-	if value, ok := vars.Get(strings.TrimSpace(n.Text)); ok {
+	if value, ok := vars.Get(strings.TrimPrefix(strings.TrimSpace(n.Text), ".")); ok {
 		if text, isText := value.(string); isText { // of --vars, as `{{ name }}` would be read
 			return yes(text), nil
 		}
