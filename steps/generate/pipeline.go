@@ -603,7 +603,7 @@ func (j *job) target(ctx context.Context, engine render.Engine, vars *render.Map
 	if folder := j.folder(); folder != "" {
 		clean, err = cleanPath(folder+"/"+clean, j.options.AllowCI)
 		if err != nil {
-			return "", where, fault.New(fault.Usage, "name a folder below the root of the tree", "output %.200q of template %s: %w", folder, t.name, err)
+			return "", where, fault.New(fault.Usage, pathHint(err, "name a folder below the root of the tree"), "output %.200q of template %s: %w", folder, t.name, err)
 		}
 	}
 	return clean, where, nil
