@@ -71,8 +71,10 @@ func agent(dir string, argv []string, in io.Reader, out io.Writer, said *os.File
 	// Standard output is the archive: a command's own goes beside it.
 	cmd := &exec.Cmd{Path: path, Args: argv, Stdout: said, Stderr: said}
 	lead(cmd)
+	adopt()
 	err = cmd.Run()
 	end(cmd) // what it left in the background would write to the tree while that is read
+	endAdopted()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):

@@ -4,7 +4,9 @@ package hook
 
 import (
 	"bytes"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,57 +17,68 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
-// reader is the standard output of an agent; at is called before its first byte is
-// taken, when the command has ended and the tree is being read.
-type reader struct {
-	bytes.Buffer
-	at func()
-}
-
-func (r *reader) Write(p []byte) (int, error) {
-	if r.at != nil {
-		r.at()
-		r.at = nil
-	}
-	return r.Buffer.Write(p)
-}
-
 // TestBackgroundWritesNothing: what a command leaves in the background has ended before
 // the tree is read. Here it waits until that begins to change the tree.
 func TestBackgroundWritesNothing(t *testing.T) {
-	outside, dir := t.TempDir(), t.TempDir()
-	t.Chdir(outside) // and back at the end: the agent enters the tree
-	beginning := filepath.Join(outside, "begins")
-	script := `(until [ -e "$1" ]; do :; done; echo late > z) > /dev/null 2>&1 & echo $! > "$2"`
-	out := &reader{at: func() {
-		pid, err := os.ReadFile(filepath.Join(outside, "pid"))
-		if err == nil {
-			err = os.WriteFile(beginning, nil, 0o644)
-		}
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for deadline := time.After(time.Minute); alive(strings.TrimSpace(string(pid))); {
-			select {
-			case <-tick.C:
-			case <-deadline:
-				t.Error("it still runs after a minute")
-				return
+	for name, script := range map[string]string{
+		"of its group":                `sh -c "$1" > /dev/null 2>&1 & true`,
+		"in a session of its own":     `setsid sh -c "$1" > /dev/null 2>&1 & true`,
+		"below one in such a session": `setsid sh -c "setsid sh -c '$1' & sleep 60" > /dev/null 2>&1 & true`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			outside, dir := t.TempDir(), t.TempDir()
+			begins, pid := filepath.Join(outside, "begins"), filepath.Join(outside, "pid")
+			script += `; until [ -s "$2" ]; do :; done`
+			late := "echo $$ > " + pid + "; until [ -e " + begins + " ]; do :; done; echo late > z"
+			in := &bytes.Buffer{}
+			long := bytes.Repeat([]byte("a"), 1<<20) // more than a pipe takes: the reading of the tree stops in it
+			if err := state.Pack(t.Context(), in, fstest.MapFS{"a": {Data: long}, "z": {Data: []byte("early\n")}}, nil); err != nil {
+				t.Fatal(err)
 			}
-		}
-	}}
-	in := &bytes.Buffer{}
-	if err := state.Pack(t.Context(), in, fstest.MapFS{"a": {Data: []byte("a")}, "z": {Data: []byte("early\n")}}, nil); err != nil {
+			cmd := exec.CommandContext(t.Context(), "/proc/self/exe", agentWord, dir, "sh", "-c", script, "sh", late, pid)
+			cmd.Stdin, cmd.Stderr = in, os.Stderr
+			out, err := cmd.StdoutPipe()
+			if err == nil {
+				err = cmd.Start()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := make([]byte, 1)
+			if _, err := io.ReadFull(out, first); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(begins, nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			waitForEnd(t, pid)
+			tree, err := io.ReadAll(out)
+			if err := cmd.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			if err != nil || !bytes.Contains(tree, []byte("early\n")) {
+				t.Errorf("the tree that was read is not that of the command: %v", err)
+			}
+		})
+	}
+}
+
+// waitForEnd waits until the process whose number is in the file has ended.
+func waitForEnd(t *testing.T, file string) {
+	t.Helper()
+	number, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if code := agent(dir, []string{"sh", "-c", script, "sh", beginning, filepath.Join(outside, "pid")}, in, out, os.Stderr); code != 0 {
-		t.Fatal("exit code", code)
-	}
-	if !bytes.Contains(out.Bytes(), []byte("early\n")) {
-		t.Errorf("the tree that was read is not that of the command: %q", out.String())
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(time.Minute); alive(strings.TrimSpace(string(number))); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("it still runs after a minute")
+		}
 	}
 }
 

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package hook
+
+func adopt() {}
+
+func endAdopted() {}
