@@ -132,7 +132,8 @@ func (l *linter) needs(reads []string) []string {
 	return slices.Compact(out)
 }
 
-var asksGraph = regexp.MustCompile(`\b(sparql|query)\s*\(`)
+// asksGraph finds the function sparql of both languages.
+var asksGraph = regexp.MustCompile("\\bsparql\\s*[(\"`]")
 
 // needsGraph reports whether the template asks a graph and brings none.
 func (l *linter) needsGraph() bool {
