@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/pkg/stdcopy"
@@ -153,31 +155,54 @@ func (c *Client) Kill(ctx context.Context, id string) error {
 	return c.wrap(err, "kill container "+short(id))
 }
 
-// removals is how often a removal is tried that another change of state defeats.
-const removals = 5
+// removalTime bounds how long a removal is tried again that needs nothing but time.
+const removalTime = 30 * time.Second
 
-// RemoveContainer ends and removes a container with its unnamed volumes. One that is
-// gone is no error.
-func (c *Client) RemoveContainer(ctx context.Context, id string) (err error) {
-	for range removals {
-		_, err = c.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+// passing are the words of engines for what keeps a container or volume from being
+// removed for a moment. What they are said of is still there, or half: Podman may have
+// forgotten a container whose files it could not remove, and lists it no more. So
+// whoever asked has to ask again.
+var passing = []string{
+	"state improper",                // Podman: it is just starting or ending
+	"already in progress",           // Docker: somebody else removes it
+	"already been removed",          // Podman: the same
+	"did not receive an exit event", // Docker: it was killed, and its end is not there yet
+	// Both: another container that is just starting, or ending, has seen its mounts.
+	"device or resource busy",
+	"directory not empty",
+}
+
+// removed calls remove until what it removes is gone, it fails for good, or ctx or
+// removalTime ends.
+func removed(ctx context.Context, remove func(context.Context) error) error {
+	const first, longest = 10 * time.Millisecond, 500 * time.Millisecond
+	late := time.Now().Add(removalTime)
+	var why error // of the try before
+	for pause := first; ; pause = min(2*pause, longest) {
+		err := remove(ctx)
 		switch {
 		case err == nil, errdefs.IsNotFound(err):
 			return nil
-		case !strings.Contains(err.Error(), "state improper") && !strings.Contains(err.Error(), "already in progress"):
-			return c.wrap(err, "remove container "+short(id))
+		case ctx.Err() != nil && why != nil:
+			return fmt.Errorf("%w (given up: %w)", why, context.Cause(ctx))
+		case time.Now().After(late), !slices.ContainsFunc(passing, func(words string) bool { return strings.Contains(err.Error(), words) }):
+			return err
 		}
-		// It is ending by itself, or somebody else removes it: wait, and look again.
-		condition := container.WaitConditionNotRunning
-		if strings.Contains(err.Error(), "already in progress") {
-			condition = container.WaitConditionRemoved
-		}
-		w := c.api.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: condition})
+		why = err
 		select {
-		case <-w.Result:
-		case <-w.Error:
+		case <-time.After(pause):
+		case <-ctx.Done():
 		}
 	}
+}
+
+// RemoveContainer ends and removes a container with its unnamed volumes. One that is
+// gone is no error. What keeps it only for a moment is waited for, half a minute at most.
+func (c *Client) RemoveContainer(ctx context.Context, id string) error {
+	err := removed(ctx, func(ctx context.Context) error {
+		_, err := c.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+		return err
+	})
 	return c.wrap(err, "remove container "+short(id))
 }
 

@@ -163,10 +163,11 @@ func (c *Client) Volumes(ctx context.Context, labels ...string) ([]Volume, error
 }
 
 // RemoveVolume removes a volume that no container uses. One that is gone is no error.
+// What keeps it only for a moment is waited for, half a minute at most.
 func (c *Client) RemoveVolume(ctx context.Context, name string) error {
-	_, err := c.api.VolumeRemove(ctx, name, client.VolumeRemoveOptions{Force: true})
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
+	err := removed(ctx, func(ctx context.Context) error {
+		_, err := c.api.VolumeRemove(ctx, name, client.VolumeRemoveOptions{Force: true})
+		return err
+	})
 	return c.wrap(err, "remove volume "+name)
 }

@@ -120,7 +120,7 @@ func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (san
 // List returns the environments of all back ends that answer, sorted by name.
 func (b *Backend) List(ctx context.Context) ([]sandbox.Info, error) {
 	var all []sandbox.Info
-	err := b.all(func(one sandbox.Backend) error {
+	err := b.all(ctx, func(one sandbox.Backend) error {
 		list, err := one.List(ctx)
 		all = append(all, list...)
 		return err
@@ -131,11 +131,18 @@ func (b *Backend) List(ctx context.Context) ([]sandbox.Info, error) {
 	return all, err
 }
 
-// all calls do for each back end. One that is not there has nothing.
-func (b *Backend) all(do func(sandbox.Backend) error) error {
+// all calls do for each back end. One that is not there has nothing; what one that is
+// there could not do is told.
+func (b *Backend) all(ctx context.Context, do func(sandbox.Backend) error) error {
 	var errs []error
 	for _, one := range b.backends {
-		if err := do(one); err != nil && fault.KindOf(err) != fault.Unavailable {
+		err := do(one)
+		if fault.KindOf(err) == fault.Unavailable {
+			if _, absent := one.Probe(ctx); absent != nil {
+				continue
+			}
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", one.Name(), err))
 		}
 	}
@@ -185,7 +192,7 @@ func (b *Backend) GC(ctx context.Context) (removed []string, err error) {
 
 // CollectAll collects with every back end that answers.
 func (b *Backend) CollectAll(ctx context.Context) (removed []string, err error) {
-	err = b.all(func(one sandbox.Backend) error {
+	err = b.all(ctx, func(one sandbox.Backend) error {
 		names, err := collect(ctx, one)
 		removed = append(removed, names...)
 		return err

@@ -17,6 +17,7 @@ type fake struct {
 	level  sandbox.Level
 	silent bool
 	fails  error // of every creation
+	keeps  error // what a collection says
 	made   []string
 	gone   int
 	probed int
@@ -71,7 +72,7 @@ func (f *fake) GC(context.Context) ([]string, error) {
 		return nil, fault.New(fault.Unavailable, "", "nobody listens")
 	}
 	f.gone++
-	return []string{"of-" + f.name}, nil
+	return []string{"of-" + f.name}, f.keeps
 }
 
 func TestChoice(t *testing.T) {
@@ -184,6 +185,11 @@ func TestAllOfThem(t *testing.T) {
 		t.Errorf("%q, %v", removed, err)
 	}
 	if removed, err := b.CollectAll(t.Context()); err != nil || strings.Join(removed, " ") != "of-a of-c" {
+		t.Errorf("%q, %v", removed, err)
+	}
+	// One that is there, and could not remove all, does not pass for one that is not.
+	first.keeps = fault.New(fault.Unavailable, "", "a mount is busy")
+	if removed, err := b.CollectAll(t.Context()); !errors.Is(err, first.keeps) || strings.Join(removed, " ") != "of-a of-c" {
 		t.Errorf("%q, %v", removed, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
