@@ -1,8 +1,10 @@
 package cleanroom
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -37,6 +39,8 @@ type Demand struct {
 	// HostNetwork asks for the network of the host, Privileged for root with all
 	// capabilities.
 	HostNetwork, Privileged bool
+	// Containers are those that may run at a time.
+	Containers int
 }
 
 // Check returns, as one fault.Usage, everything in d that the policy does not allow.
@@ -51,6 +55,9 @@ func (p Policy) Check(d Demand) error {
 	}
 	if p.MaxCPUs > 0 && d.Limits.CPUs > p.MaxCPUs {
 		refuse("ask for less, or raise max_cpus in "+file, "%s processors: the policy allows %s", plain(d.Limits.CPUs), plain(p.MaxCPUs))
+	}
+	if p.MaxContainers > 0 && d.Containers > p.MaxContainers {
+		refuse("ask for fewer at a time, or raise max_containers in "+file, "%d containers at a time: the policy allows %d", d.Containers, p.MaxContainers)
 	}
 	const instead = "leave it out: containers of an environment reach each other"
 	switch {
@@ -72,9 +79,10 @@ func (p Policy) Check(d Demand) error {
 	return errors.Join(errs...)
 }
 
-// Verify compares what is in force with what was asked for. Weaker isolation than
-// least, and a limit that was read back and is higher than asked for, are a
-// fault.Unavailable; the notes name what is not enforced at the level that is in force.
+// Verify compares what is in force with what was asked for; where nothing was, with
+// what the policy allows. Weaker isolation than least, and a limit that was read back
+// and is higher, or none, are a fault.Unavailable; the notes name what is not enforced at
+// the level that is in force.
 func (p Policy) Verify(least sandbox.Level, asked sandbox.Limits, got sandbox.Effective) (notes []string, err error) {
 	var errs []error
 	weaker := func(format string, args ...any) {
@@ -83,30 +91,66 @@ func (p Policy) Verify(least sandbox.Level, asked sandbox.Limits, got sandbox.Ef
 	if got.Level < least {
 		weaker("isolation %s is in force where %s was asked for", got.Level, least)
 	}
-	wanted := map[string]int64{"memory": asked.Memory, "pids": int64(asked.PIDs)}
+	wanted := map[string]float64{
+		"memory": float64(cmp.Or(asked.Memory, p.MaxMemory)), "pids": float64(asked.PIDs), "cpu": cmp.Or(asked.CPUs, p.MaxCPUs),
+	}
 	for _, e := range got.Enforced {
-		switch {
-		case e.By == "not enforced" && e.Name == "network" && least == sandbox.Full:
+		switch most := wanted[e.Name]; {
+		case e.By == notEnforced && e.Name == "network" && least == sandbox.Full:
 			weaker("the network is not isolated: %s", e.Value)
-		case e.By == "not enforced":
+		case e.By == notEnforced:
 			notes = append(notes, fmt.Sprintf("%s is not enforced: %s", e.Name, e.Value))
-		case wanted[e.Name] > 0:
-			if n, ok := firstNumber(e.Value); ok && n > wanted[e.Name] {
-				weaker("%s of %d is in force where %d was asked for", e.Name, n, wanted[e.Name])
+		case most > 0:
+			switch n, ok := inForce(e); {
+			case ok && math.IsInf(n, 1):
+				weaker("%s is not limited where %s was asked for", e.Name, plain(most))
+			case ok && n > most:
+				weaker("%s of %s is in force where %s was asked for", e.Name, plain(n), plain(most))
 			}
 		}
 	}
 	return notes, errors.Join(errs...)
 }
 
-// firstNumber returns the first number of a text, such as "memory.max 268435456".
-func firstNumber(text string) (int64, bool) {
-	for word := range strings.FieldsSeq(text) {
-		if n, err := strconv.ParseInt(word, 10, 64); err == nil {
-			return n, true
+// notEnforced is what back ends write in [sandbox.Enforcement] for nothing.
+const notEnforced = "not enforced"
+
+// Control groups give processor time as a quota in microseconds of a period.
+const (
+	cpuQuota      = "cpu.cfs_quota_us"
+	cpuMax        = "cpu.max"
+	defaultPeriod = 100_000
+)
+
+// inForce returns the number of a limit that was read back, infinity for one that is not
+// set, as in "memory.max 268435456", "pids.max max", "cpu.max 150000 100000" and "1.5
+// processors for each container". Processor time of a process is no share of processors.
+func inForce(e sandbox.Enforcement) (float64, bool) {
+	if e.Name == "cpu" && e.By == "rlimit" {
+		return 0, false
+	}
+	var file string
+	var numbers []float64
+	for word := range strings.FieldsSeq(e.Value) {
+		n, err := strconv.ParseFloat(word, 64)
+		switch {
+		case word == "max" || err == nil && n < 0:
+			return math.Inf(1), true
+		case err == nil:
+			numbers = append(numbers, n)
+		case len(numbers) == 0:
+			file = word
 		}
 	}
-	return 0, false
+	switch {
+	case len(numbers) == 0:
+		return 0, false
+	case file == cpuQuota:
+		return numbers[0] / defaultPeriod, true
+	case file == cpuMax && len(numbers) > 1 && numbers[1] > 0:
+		return numbers[0] / numbers[1], true
+	}
+	return numbers[0], true
 }
 
 // plain writes a number without an exponent.

@@ -41,7 +41,7 @@ func TestPolicyCheck(t *testing.T) {
 
 func TestPolicyVerify(t *testing.T) {
 	t.Parallel()
-	asked := sandbox.Limits{Memory: 256 << 20, PIDs: 10}
+	asked := sandbox.Limits{Memory: 256 << 20, PIDs: 10, CPUs: 1.5}
 	full := func(list ...sandbox.Enforcement) sandbox.Effective {
 		return sandbox.Effective{Level: sandbox.Full, Enforced: list}
 	}
@@ -57,6 +57,15 @@ func TestPolicyVerify(t *testing.T) {
 		{"no number", sandbox.Full, full(sandbox.Enforcement{Name: "memory", Value: "as asked", By: "x"}), 0, ""},
 		{"more memory", sandbox.Full, full(sandbox.Enforcement{Name: "memory", Value: "memory.max 268435457", By: "cgroup v2"}), 0, "memory of 268435457 is in force"},
 		{"more processes", sandbox.None, full(sandbox.Enforcement{Name: "pids", Value: "11 of the user", By: "rlimit"}), 0, "pids of 11"},
+		{"no memory limit", sandbox.Full, full(sandbox.Enforcement{Name: "memory", Value: "memory.max max", By: "cgroup v2"}), 0, "memory is not limited"},
+		{"negative", sandbox.Full, full(sandbox.Enforcement{Name: "memory", Value: "-1 bytes, swap included, for each container", By: "the engine"}), 0, "memory is not limited"},
+		{"share, v2", sandbox.Full, full(sandbox.Enforcement{Name: "cpu", Value: "cpu.max 150000 100000", By: "cgroup v2"}), 0, ""},
+		{"larger share, v2", sandbox.Full, full(sandbox.Enforcement{Name: "cpu", Value: "cpu.max 160000 100000", By: "cgroup v2"}), 0, "cpu of 1.6"},
+		{"any share, v2", sandbox.Full, full(sandbox.Enforcement{Name: "cpu", Value: "cpu.max max 100000", By: "cgroup v2"}), 0, "cpu is not limited"},
+		{"share, v1", sandbox.Full, full(sandbox.Enforcement{Name: "cpu", Value: "cpu.cfs_quota_us 150000", By: "cgroup v1"}), 0, ""},
+		{"any share, v1", sandbox.Full, full(sandbox.Enforcement{Name: "cpu", Value: "cpu.cfs_quota_us -1", By: "cgroup v1"}), 0, "cpu is not limited"},
+		{"share of an engine", sandbox.Full, full(sandbox.Enforcement{Name: "cpu", Value: "2 processors for each container", By: "the engine"}), 0, "cpu of 2"},
+		{"processor time", sandbox.Full, full(sandbox.Enforcement{Name: "cpu", Value: "300 s of processor time for each process", By: "rlimit"}), 0, ""},
 		{"not enforced", sandbox.None, full(sandbox.Enforcement{Name: "memory", Value: "level none", By: "not enforced"}), 1, ""},
 		{"weaker", sandbox.Full, sandbox.Effective{Level: sandbox.Reduced}, 0, "isolation reduced is in force where full"},
 		{"no network", sandbox.Full, full(sandbox.Enforcement{Name: "network", Value: "that of the host", By: "not enforced"}), 0, "network is not isolated"},

@@ -210,7 +210,7 @@ func (t *trial) fetch(ctx context.Context, s *suite, r *recipe, dir string) (err
 	}
 	outside := t.newRoom(env)
 	defer func() { err = errors.Join(err, outside.leave(ctx)) }()
-	if err := t.step.checkLevel(env); err != nil {
+	if _, err := t.step.verify(env); err != nil {
 		return err
 	}
 	l, err := env.Listen(ctx)

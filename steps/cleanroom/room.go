@@ -59,19 +59,25 @@ func (t *trial) enter(ctx context.Context) error {
 	}
 	t.room = t.newRoom(env)
 	t.step.Log.DebugContext(ctx, "environment made", "name", env.Name(), "level", env.Effective().Level.String())
-	if err := t.step.checkLevel(env); err != nil {
+	notes, err := t.step.verify(env)
+	if err != nil {
 		return errors.Join(err, t.room.leave(ctx))
+	}
+	for _, note := range notes {
+		t.step.Log.WarnContext(ctx, "clean room", "note", note)
 	}
 	return nil
 }
 
-// checkLevel refuses an environment that is weaker than what was asked for: a back end
+// verify refuses an environment in which less is in force than was asked for: a back end
 // that breaks its contract must not decide over the host.
-func (s Step) checkLevel(env sandbox.Environment) error {
-	if got := env.Effective().Level; got < s.MinIsolation {
-		return fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), got, s.MinIsolation)
+func (s Step) verify(env sandbox.Environment) (notes []string, err error) {
+	effective := env.Effective()
+	if effective.Level < s.MinIsolation {
+		return nil, fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), effective.Level, s.MinIsolation)
 	}
-	return nil
+	notes, err = s.Policy.Verify(s.MinIsolation, s.limits(), effective)
+	return notes, fault.Wrap(err, fault.Unavailable, "", "environment of back end "+s.Backend.Name())
 }
 
 // newRoom says what is mounted in an environment.

@@ -466,6 +466,9 @@ func TestRunRefuses(t *testing.T) {
 		"image user":     {func(l *lab, s state.State) state.State { l.step.Package.User = "root"; return s }, fault.Usage, "user of the image"},
 		"package":        {func(l *lab, s state.State) state.State { l.step.Package.Main = "../x"; return s }, fault.Usage, "main package"},
 		"weaker backend": {func(l *lab, s state.State) state.State { l.step.MinIsolation = sandbox.Full; return s }, fault.Internal, "gave isolation none where full"},
+		"no limit":       {ignores("memory", "memory.max max"), fault.Unavailable, "memory is not limited where 2147483648 was asked for"},
+		"higher":         {ignores("pids", "pids.max 4194304"), fault.Unavailable, "pids of 4194304 is in force"},
+		"all of it":      {ignores("cpu", "1000 processors for each container"), fault.Unavailable, "cpu of 1000 is in force"},
 		"no toolchain": {func(l *lab, s state.State) state.State {
 			l.step.Toolchain = func(context.Context, cleanroom.Kind) (cleanroom.Toolchain, error) {
 				return cleanroom.Toolchain{}, fault.New(fault.Unavailable, "", "no Go here")
@@ -490,6 +493,35 @@ func TestRunRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ignores gives a back end whose environments have a limit that is not the one asked for.
+func ignores(limit, inForce string) func(*lab, state.State) state.State {
+	return func(l *lab, s state.State) state.State {
+		l.step.Backend = ignoring{l.back, sandbox.Enforcement{Name: limit, Value: inForce, By: "the engine"}}
+		return s
+	}
+}
+
+type ignoring struct {
+	*sandboxtest.Direct
+	limit sandbox.Enforcement
+}
+
+func (b ignoring) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	e, err := b.Direct.Create(ctx, spec)
+	return ignored{e, b.limit}, err
+}
+
+type ignored struct {
+	sandbox.Environment
+	limit sandbox.Enforcement
+}
+
+func (e ignored) Effective() sandbox.Effective {
+	effective := e.Environment.Effective()
+	effective.Enforced = append(effective.Enforced, e.limit)
+	return effective
 }
 
 // A machine on which the clean room cannot be had says so before anything that

@@ -283,8 +283,12 @@ type Container interface {
 	// each, so that two may use one port if both listen on their address only. It
 	// is 127.0.0.1 where the network is shared, and empty with [NetworkNone].
 	Address() string
-	// Exec runs one more process in the container, behind the same walls and limits,
-	// and waits for its end. It ends with ctx, and with the container.
+	// Exec runs one more process in the container, with the root, user, network and
+	// filter of its first one, and waits for its end. It shares what the kernel limits
+	// for a group of processes; Limits.Output is its own, and so is what is limited
+	// for each process, see [Enforcement]. It has no deadline but that of the container.
+	// The end of ctx kills it, and what it started and has not left its group of
+	// processes; what has left it ends with the container at the latest.
 	Exec(ctx context.Context, spec ExecSpec) (ExitStatus, error)
 	// Usage tells what the container has used until now.
 	Usage(ctx context.Context) (Usage, error)

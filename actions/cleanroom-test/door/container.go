@@ -109,9 +109,11 @@ func (c *ContainerStart) Run(ctx context.Context, a *app.App) (err error) {
 	if err != nil {
 		return err
 	}
-	config, err := r.fetch(ctx, &spec, image)
-	if err != nil {
-		return err
+	var config sandbox.ImageConfig
+	if image != hostImage && !strings.HasPrefix(image, dirPrefix) {
+		if spec.Image, config, err = r.fetch(ctx, image); err != nil {
+			return err
+		}
 	}
 	if s.port = cmp.Or(s.port, tcpPort(config)); c.WaitReady && s.port == 0 {
 		return fault.New(fault.Usage, "name the port with --port", "image %s: where its service listens is not known, so --wait-ready cannot ask it", image)
@@ -170,7 +172,7 @@ func (c *ContainerStart) spec(r *rooms, image string, s service) (sandbox.Contai
 		if len(spec.Argv) == 0 {
 			return none, fault.New(fault.Usage, "write it after --", "%s has no command of its own, and none was named", image)
 		}
-		spec.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TZ=UTC", "LANG=C.UTF-8"}
+		spec.Env = commonEnv(nil)
 		if dir, ok := strings.CutPrefix(image, dirPrefix); ok {
 			spec.Root = r.app.Abs(dir)
 		}
@@ -184,6 +186,15 @@ func (c *ContainerStart) spec(r *rooms, image string, s service) (sandbox.Contai
 	credentials, err := c.credentials(r.app, s)
 	spec.Env = append(spec.Env, credentials...)
 	return spec, err
+}
+
+// commonEnv returns the variables that a command has for which an image, which may be
+// none, says no others.
+func commonEnv(image []string) []string {
+	return slices.DeleteFunc([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", "TZ=UTC", "LANG=C.UTF-8"}, func(ours string) bool {
+		name, _, _ := strings.Cut(ours, "=")
+		return slices.ContainsFunc(image, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	})
 }
 
 // defaultName is the last part of the image's name, as a host name.
@@ -261,31 +272,26 @@ func (c *ContainerStart) password(a *app.App) (string, error) {
 	return c.Password.Reveal(), nil
 }
 
-// fetch gives the container its image, pinned and in the cache, and returns what its
-// configuration says.
-func (r *rooms) fetch(ctx context.Context, spec *sandbox.ContainerSpec, image string) (sandbox.ImageConfig, error) {
-	if image == hostImage || strings.HasPrefix(image, dirPrefix) {
-		return sandbox.ImageConfig{}, nil
-	}
+// fetch returns the reference of an image, pinned and the same everywhere on this
+// machine, and what its configuration says. The image is in the cache then, where the
+// keeper of an environment takes it from.
+func (r *rooms) fetch(ctx context.Context, image string) (string, sandbox.ImageConfig, error) {
 	cache, err := r.app.CacheDir()
 	if err != nil {
-		return sandbox.ImageConfig{}, err
+		return "", sandbox.ImageConfig{}, err
 	}
 	images := Images(r.app, r.project, cache, "")
 	ref, err := images.Resolve(ctx, image)
 	if err != nil {
-		return sandbox.ImageConfig{}, err
+		return "", sandbox.ImageConfig{}, err
 	}
-	if ref.Path != "" && !filepath.IsAbs(ref.Path) {
-		ref.Path = filepath.Join(r.project.Dir, ref.Path) // the keeper has another directory
-	}
-	unpacked, err := images.Unpack(ctx, ref.String())
+	text := pinned(r.project, ref)
+	unpacked, err := images.Unpack(ctx, text)
 	if err != nil {
-		return sandbox.ImageConfig{}, err
+		return "", sandbox.ImageConfig{}, err
 	}
-	unpacked.Release() // it is in the cache for the keeper, which takes it from there
-	spec.Image = ref.String()
-	return unpacked.Config, nil
+	unpacked.Release()
+	return text, unpacked.Config, nil
 }
 
 // tcpPort returns the first TCP port of an image, or zero.

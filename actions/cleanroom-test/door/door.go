@@ -153,6 +153,9 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	if err := r.TestOptions.apply(a, project, &step.Tests); err != nil {
 		return err
 	}
+	if err := boundContainers(step); err != nil {
+		return err
+	}
 	if r.Source != "" {
 		if len(chain.State) > 0 {
 			return fault.New(fault.Usage, "leave one of the two out", "both --source and --state say what is built")
@@ -171,6 +174,16 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	}
 	rooms.keepTestMetrics(ctx, nil, step.Tests.ResultsDir, start)
 	return err
+}
+
+// boundContainers refuses more containers at a time, services and tests, than the policy
+// allows. Where nobody says how many tests run at a time, they are as many as there may be.
+func boundContainers(step *cleanroom.Step) error {
+	most, services, tests := step.Policy.MaxContainers, len(step.Services), &step.Tests.Parallel
+	if *tests == 0 && most > 0 && services+cleanroom.DefaultParallel > most {
+		*tests = max(most-services, 1)
+	}
+	return step.Policy.Check(cleanroom.Demand{Containers: services + *tests})
 }
 
 // NewStep returns the phase as project and options ask for it.
@@ -203,7 +216,7 @@ func NewStep(ctx context.Context, a *app.App, project *config.Project, o Options
 		return nil, err
 	}
 	step := &cleanroom.Step{
-		Backend: back, MinIsolation: level, Limits: o.limits(project),
+		Backend: back, MinIsolation: level, Limits: o.limits(project), Policy: policyOf(project),
 		Toolchain: findToolchain(cache), Fingerprint: func(context.Context) (string, error) { return toolchain.Fingerprint(), nil },
 		Imager: oci.Client{}, Suites: tests, Network: cleanroom.Network(project.Cleanroom.Network), Prepare: prepare(a, project, cache),
 		Package: imageOf(project), Bases: Images(a, project, cache, project.Deploy.Environment), Builder: builderOf(project),
@@ -307,6 +320,7 @@ func (g *GC) Run(ctx context.Context, a *app.App) error {
 type Exec struct {
 	Options
 	Selector
+	Image   string   `placeholder:"IMAGE" help:"Image whose files the command sees, in place of this machine's: name:tag, name@sha256:…, layout:DIR or tarball:FILE. Container engines need one. Its digest is kept in .cleanroom/images.lock."`
 	Sandbox bool     `help:"Run code that nobody trusts: 256 MB, 1 processor, 100 MB of disk, 30 s, unless flags say otherwise; isolation full."`
 	Code    string   `placeholder:"CODE" help:"With --sandbox: what bash -c runs, in place of a command."`
 	Argv    []string `arg:"" optional:"" passthrough:"partial" name:"command" help:"Command and arguments, after --."`
@@ -318,9 +332,13 @@ func (*Exec) Help() string {
 run has them: 127 if the command is not found, 126 if it cannot be run, 125 if the
 clean room failed or ended the command at a limit. 2 is a mistake of the call.
 
+With --image a command stands for the image's entrypoint and command; without one those
+run. User, working directory and variables are the image's; root becomes nobody.
+
 Examples:
   ultrafast-cleanroom-test exec -- cat /proc/self/status
   ultrafast-cleanroom-test exec --memory 256 --timeout 30s -- ./untrusted
+  ultrafast-cleanroom-test exec --image debian:12 -- cat /etc/os-release
   ultrafast-cleanroom-test exec --sandbox --code 'echo hello'
   ultrafast-cleanroom-test exec --environment test-env -- ./load`
 }
@@ -339,7 +357,7 @@ func (e *Exec) Run(ctx context.Context, a *app.App) error {
 		return err
 	}
 	code := exitOurs
-	job, err := e.job(a, project)
+	job, err := e.job(ctx, a, project)
 	switch {
 	case err == nil:
 		job.argv = argv

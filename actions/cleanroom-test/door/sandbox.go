@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
 	"github.com/ultrafast-ci/ultrafast/internal/config"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/auto"
+	"github.com/ultrafast-ci/ultrafast/internal/sandbox/embedded"
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
@@ -35,6 +38,8 @@ func (e *Exec) command() ([]string, error) {
 		return nil, fault.New(fault.Usage, "give one of them", "--sandbox makes an environment of its own, and --environment names another")
 	case e.Code != "":
 		return []string{"bash", "-c", e.Code}, nil
+	case len(argv) == 0 && e.Image != "":
+		return nil, nil // the image's
 	case len(argv) == 0 || argv[0] == "":
 		return nil, fault.New(fault.Usage, "write it after --", "no command was named")
 	}
@@ -43,7 +48,10 @@ func (e *Exec) command() ([]string, error) {
 
 // job is one command with the environment that it is for.
 type job struct {
-	argv   []string
+	argv []string
+	// image is pinned; empty for the files of this machine. env is what it leaves out.
+	image  string
+	env    []string
 	level  sandbox.Level
 	limits sandbox.Limits
 	policy cleanroom.Policy
@@ -51,12 +59,13 @@ type job struct {
 	enter func(ctx context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error)
 	// name is that of the environment, container that of the process in it.
 	name, container string
-	// report names every limit that is not enforced.
-	report bool
+	// own says that the environment is made for the command, with its limits; report
+	// that every one that is not enforced is named.
+	own, report bool
 }
 
 // job returns how the command is run, within the policy.
-func (e *Exec) job(a *app.App, project *config.Project) (job, error) {
+func (e *Exec) job(ctx context.Context, a *app.App, project *config.Project) (job, error) {
 	level, err := e.level(project)
 	if err != nil {
 		return job{}, err
@@ -73,11 +82,21 @@ func (e *Exec) job(a *app.App, project *config.Project) (job, error) {
 	if err := j.policy.Check(cleanroom.Demand{Limits: j.limits}); err != nil {
 		return job{}, err
 	}
-	if e.Environment != "" {
-		r, err := newRooms(a, project)
-		if err != nil {
+	if t := project.Backend.Type; e.Image == "" && e.Environment == "" && t != auto.Name && t != embedded.Name {
+		return job{}, fault.New(fault.Usage, "name one with --image", "back end %s runs commands in images alone", t)
+	}
+	r, err := newRooms(a, project)
+	if err != nil {
+		return job{}, err
+	}
+	var config sandbox.ImageConfig
+	if e.Image != "" {
+		if j.image, config, err = r.fetch(ctx, e.Image); err != nil {
 			return job{}, err
 		}
+	}
+	j.env = commonEnv(config.Env)
+	if e.Environment != "" {
 		j.enter, j.container = r.keeper.In(e.Environment).Create, j.name // others may run there
 		return j, nil
 	}
@@ -89,7 +108,7 @@ func (e *Exec) job(a *app.App, project *config.Project) (job, error) {
 	if err != nil {
 		return job{}, err
 	}
-	j.enter = back.Create
+	j.enter, j.own = back.Create, true
 	return j, nil
 }
 
@@ -145,6 +164,9 @@ func uuid() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
+// title is the command, or the image whose own it is.
+func (j job) title() string { return slices.Concat(j.argv, []string{j.image})[0] }
+
 // run returns the exit code, and the error that is to be shown if it is not the
 // command's own. Whatever happens, nothing of it is left.
 //
@@ -162,7 +184,7 @@ func (j job) run(ctx context.Context, a *app.App) (code int, err error) {
 		case errors.Is(lost, syscall.EPIPE):
 			code, err = exitPipe, left
 		default:
-			code, err = exitOurs, errors.Join(fault.Wrap(lost, fault.Unavailable, "check where the output goes: a full disk?", "write what "+j.argv[0]+" printed"), left)
+			code, err = exitOurs, errors.Join(fault.Wrap(lost, fault.Unavailable, "check where the output goes: a full disk?", "write what "+j.title()+" printed"), left)
 		}
 	}()
 	env, err := j.enter(ctx, sandbox.EnvironmentSpec{Name: j.name, MinIsolation: j.level, Limits: j.limits})
@@ -180,18 +202,19 @@ func (j job) run(ctx context.Context, a *app.App) (code int, err error) {
 	for _, why := range effective.Why {
 		a.Log.Warn("isolation is "+effective.Level.String(), "why", why)
 	}
-	if j.report {
+	if j.own {
 		notes, err := j.policy.Verify(j.level, j.limits, effective)
 		if err != nil {
 			return exitOurs, err
 		}
 		for _, note := range notes {
-			a.Log.Warn(note)
+			if j.report {
+				a.Log.Warn(note)
+			}
 		}
 	}
 	container, err := env.Start(ctx, sandbox.ContainerSpec{
-		Name: j.container, Argv: j.argv, Limits: j.limits, Stdin: a.Stdin, Stdout: stdout, Stderr: stderr,
-		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TZ=UTC", "LANG=C.UTF-8"},
+		Name: j.container, Argv: j.argv, Image: j.image, Env: j.env, Limits: j.limits, Stdin: a.Stdin, Stdout: stdout, Stderr: stderr,
 	})
 	if err != nil {
 		return notStarted(err), err
@@ -201,7 +224,7 @@ func (j job) run(ctx context.Context, a *app.App) (code int, err error) {
 		return exitOurs, errors.Join(err, container.Kill(context.WithoutCancel(ctx)))
 	}
 	if status.OOM || status.TimedOut || status.OutputLimit {
-		return exitOurs, fault.New(fault.Finding, "raise the limit, or find what uses so much", "%s: %s", j.argv[0], status)
+		return exitOurs, fault.New(fault.Finding, "raise the limit, or find what uses so much", "%s: %s", j.title(), status)
 	}
 	return status.Code, nil
 }

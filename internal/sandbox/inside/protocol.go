@@ -12,6 +12,7 @@
 package inside
 
 import (
+	"io/fs"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
@@ -135,6 +136,10 @@ func (f *Failure) Error() string {
 	}
 	return f.Step + ": " + f.Message
 }
+
+// Is reports whether the failure is a program or file that is not there; the number is
+// that of Linux, whatever this system calls it.
+func (f *Failure) Is(target error) bool { return target == fs.ErrNotExist && f.Errno == 2 }
 
 // Ended says how a process ended.
 type Ended struct {
