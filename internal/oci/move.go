@@ -22,45 +22,45 @@ import (
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
-// Unpack writes the root file system of the image that entry holds below dir,
-// which must exist and be empty, and returns the image's configuration. Layers
-// may hold regular files and directories; anything else is refused, as is a
-// layer whose uncompressed bytes are not those that the configuration names.
+// Unpack writes the root file system of the image that entry holds below dir, which must
+// exist and be empty, and returns the image's configuration. What a directory of the
+// caller's cannot have is left out, see [Left]; links stay as they are, and whoever opens
+// a path below dir from outside uses [Tree]. A layer that would leave dir is refused, as
+// is one whose uncompressed bytes are not those that the configuration names.
 func (Client) Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (_ state.ImageConfig, err error) {
 	img, err := open(ctx, blobs, entry)
 	if err != nil {
 		return state.ImageConfig{}, err
 	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return state.ImageConfig{}, err
-	}
-	defer func() { err = errors.Join(err, root.Close()) }()
 	if len(img.config.RootFS.DiffIDs) != len(img.manifest.Layers) {
 		return state.ImageConfig{}, fault.New(fault.Finding, "", "image %s: config names %d layers, manifest %d",
 			img.digest.Short(), len(img.config.RootFS.DiffIDs), len(img.manifest.Layers))
 	}
+	tree, err := OpenTree(dir)
+	if err != nil {
+		return state.ImageConfig{}, StorageFault(err)
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	var packed int64
+	for _, d := range img.manifest.Layers {
+		packed += d.Size
+	}
+	a := NewApplier(tree, packed, Limits{})
 	for i, d := range img.manifest.Layers {
-		if err := img.unpackLayer(d, img.config.RootFS.DiffIDs[i], root); err != nil {
+		if err := img.unpackLayer(d, img.config.RootFS.DiffIDs[i], a); err != nil {
 			return state.ImageConfig{}, fmt.Errorf("unpack layer %d of image %s: %w", i, img.digest.Short(), err)
 		}
 	}
 	return img.imageConfig(), nil
 }
 
-func (i *image) unpackLayer(d v1.Descriptor, diffID v1.Hash, root *os.Root) (err error) {
+func (i *image) unpackLayer(d v1.Descriptor, diffID v1.Hash, a *Applier) (err error) {
 	r, err := i.layer(d, diffID)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := state.Extract(i.ctx, r, root, state.Limits{}); err != nil {
-		return err
-	}
-	// What follows the end mark of the archive belongs to the digests too, which the
-	// end of the layer proves.
-	_, err = io.Copy(io.Discard, r)
-	return err
+	return a.Apply(i.ctx, r)
 }
 
 const layoutScheme = "layout:"

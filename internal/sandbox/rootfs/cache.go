@@ -47,7 +47,7 @@ type entry struct {
 	// they are counted before they are trusted.
 	Boot string `json:"boot"`
 	// Left is what the image has and the directory has not.
-	Left notes `json:"left"`
+	Left oci.Left `json:"left"`
 }
 
 const (
@@ -74,14 +74,14 @@ func (c *cache) keepIndex(raw []byte) error {
 }
 
 func (c *cache) makeDir(dir string) error {
-	return storage(os.MkdirAll(dir, 0o700))
+	return oci.StorageFault(os.MkdirAll(dir, 0o700))
 }
 
 // replace writes a file so that others see the old one or the whole new one.
 func replace(path string, b []byte, mode fs.FileMode) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
-		return storage(err)
+		return oci.StorageFault(err)
 	}
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Close()); err == nil {
@@ -93,7 +93,7 @@ func replace(path string, b []byte, mode fs.FileMode) (err error) {
 	if err != nil {
 		err = errors.Join(err, os.Remove(f.Name()))
 	}
-	return storage(err)
+	return oci.StorageFault(err)
 }
 
 // use returns an image of the cache, if it is there and whole, and keeps it there
@@ -177,7 +177,7 @@ func measure(dir string) (files int, bytes, disk int64, err error) {
 }
 
 // fill unpacks an image, unless another process has done so meanwhile.
-func (c *cache) fill(ctx context.Context, src *source, m *oci.Manifest, limits Limits) (err error) {
+func (c *cache) fill(ctx context.Context, src *source, m *oci.Manifest, limits oci.Limits) (err error) {
 	if err := c.makeDir(filepath.Join(c.dir, "images")); err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (c *cache) fill(ctx context.Context, src *source, m *oci.Manifest, limits L
 	// What is there is the rest of a run that was killed, or is not whole.
 	work := c.work(m.Digest)
 	if err := errors.Join(os.RemoveAll(work), os.RemoveAll(c.image(m.Digest))); err != nil {
-		return storage(err)
+		return oci.StorageFault(err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	made := filepath.Join(work, "image")
@@ -203,7 +203,7 @@ func (c *cache) fill(ctx context.Context, src *source, m *oci.Manifest, limits L
 	if err := c.describe(made, e); err != nil {
 		return err
 	}
-	return storage(os.Rename(made, c.image(m.Digest)))
+	return oci.StorageFault(os.Rename(made, c.image(m.Digest)))
 }
 
 // own takes the lock of an image alone, to make the image, or returns nil when the
@@ -238,31 +238,31 @@ func acquireSoon(ctx context.Context, path string) (*lock.Lock, error) {
 }
 
 // build unpacks the layers of an image into dir, and describes it.
-func build(ctx context.Context, src *source, m *oci.Manifest, work, dir string, limits Limits) (_ entry, err error) {
+func build(ctx context.Context, src *source, m *oci.Manifest, work, dir string, limits oci.Limits) (_ entry, err error) {
 	blobs, err := fetch(ctx, src, m, filepath.Join(work, "blobs"))
 	if err != nil {
 		return entry{}, err
 	}
 	defer func() { err = errors.Join(err, blobs.close()) }()
 	if err := os.Chmod(dir, 0o755); err != nil { // the root of containers, whatever the umask
-		return entry{}, storage(err)
+		return entry{}, oci.StorageFault(err)
 	}
-	t, err := newTree(dir)
+	t, err := oci.OpenTree(dir)
 	if err != nil {
-		return entry{}, storage(err)
+		return entry{}, oci.StorageFault(err)
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
 	var packed int64
 	for _, l := range m.Layers {
 		packed += l.Size
 	}
-	a := newApplier(t, packed, limits)
+	a := oci.NewApplier(t, packed, limits)
 	for i, l := range m.Layers {
 		if err := applyLayer(ctx, a, l, blobs); err != nil {
 			return entry{}, fmt.Errorf("layer %d: %w", i, err)
 		}
 	}
-	e := entry{Digest: m.Digest, Boot: bootID(), Left: a.notes, Config: sandbox.ImageConfig{
+	e := entry{Digest: m.Digest, Boot: bootID(), Left: a.Left(), Config: sandbox.ImageConfig{
 		Entrypoint: m.Config.Entrypoint, Cmd: m.Config.Cmd, Env: m.Config.Env, WorkingDir: m.Config.WorkingDir,
 		Volumes: m.Volumes, Ports: m.Config.Ports,
 	}}
@@ -270,10 +270,10 @@ func build(ctx context.Context, src *source, m *oci.Manifest, work, dir string, 
 		return entry{}, err
 	}
 	e.Files, e.Bytes, e.Disk, err = measure(dir)
-	return e, storage(err)
+	return e, oci.StorageFault(err)
 }
 
-func applyLayer(ctx context.Context, a *applier, l oci.Layer, blobs *blobs) (err error) {
+func applyLayer(ctx context.Context, a *oci.Applier, l oci.Layer, blobs *blobs) (err error) {
 	blob, err := blobs.open(ctx, l)
 	if err != nil {
 		return err
@@ -283,7 +283,7 @@ func applyLayer(ctx context.Context, a *applier, l oci.Layer, blobs *blobs) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	return a.apply(ctx, r)
+	return a.Apply(ctx, r)
 }
 
 // blobs are the layers of an image: where they are, if that is this machine, else
@@ -304,7 +304,7 @@ func fetch(ctx context.Context, src *source, m *oci.Manifest, dir string) (*blob
 		return b, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, storage(err)
+		return nil, oci.StorageFault(err)
 	}
 	ctx, b.cancel = context.WithCancel(ctx)
 	b.ready = map[state.Digest]chan error{}
@@ -350,12 +350,12 @@ func fetchOnce(ctx context.Context, src *source, l oci.Layer, path string) (err 
 	defer func() { err = errors.Join(err, r.Close()) }()
 	f, err := os.Create(path)
 	if err != nil {
-		return storage(err)
+		return oci.StorageFault(err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	err = oci.Verify(ctx, f, r, l.Digest, l.Size)
 	if errors.Is(err, syscall.ENOSPC) {
-		return storage(err)
+		return oci.StorageFault(err)
 	}
 	return fault.Wrap(err, fault.Unavailable, "run again when the registry can be reached", "fetch layer "+l.Digest.Short())
 }
@@ -377,7 +377,7 @@ func (b *blobs) open(ctx context.Context, l oci.Layer) (io.ReadCloser, error) {
 	}
 	f, err := os.Open(filepath.Join(b.dir, l.Digest.Hex()))
 	if err != nil {
-		return nil, storage(err)
+		return nil, oci.StorageFault(err)
 	}
 	return f, nil
 }
@@ -386,7 +386,7 @@ func (b *blobs) open(ctx context.Context, l oci.Layer) (io.ReadCloser, error) {
 func (b *blobs) close() error {
 	b.cancel()
 	b.wait.Wait()
-	return storage(os.RemoveAll(b.dir))
+	return oci.StorageFault(os.RemoveAll(b.dir))
 }
 
 // prune removes rubbish, and images whose last use was before a time, until those

@@ -82,7 +82,7 @@ func (c *cache) exportPlain(ctx context.Context, tw *tar.Writer, blob io.ReadClo
 	}
 	f, err := os.CreateTemp(dir, "layer-*")
 	if err != nil {
-		return storage(err)
+		return oci.StorageFault(err)
 	}
 	// Without its name it ends with this process, however that ends.
 	unlinked := os.Remove(f.Name()) == nil
@@ -94,7 +94,7 @@ func (c *cache) exportPlain(ctx context.Context, tw *tar.Writer, blob io.ReadClo
 	}()
 	h := state.NewHasher()
 	if _, err := io.Copy(io.MultiWriter(f, h), r); err != nil {
-		return storage(err)
+		return oci.StorageFault(err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err

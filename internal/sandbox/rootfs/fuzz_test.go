@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
@@ -39,13 +40,13 @@ func FuzzLayer(f *testing.F) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		tree, err := newTree(dir)
+		tree, err := oci.OpenTree(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := newApplier(tree, int64(len(layer)), Limits{Entries: 200, Bytes: 1 << 20})
+		a := oci.NewApplier(tree, int64(len(layer)), oci.Limits{Entries: 200, Bytes: 1 << 20})
 		for range 2 { // the second time there is something to replace
-			if err := a.apply(t.Context(), bytes.NewReader(layer)); err != nil && fault.KindOf(err) != fault.Finding {
+			if err := a.Apply(t.Context(), bytes.NewReader(layer)); err != nil && fault.KindOf(err) != fault.Finding {
 				t.Fatalf("%v: %v", fault.KindOf(err), err)
 			}
 		}

@@ -57,7 +57,7 @@ type Options struct {
 	// for longest are removed; zero means 20 GiB. What is in use stays.
 	MaxBytes int64
 	// Limits bound one image.
-	Limits Limits
+	Limits oci.Limits
 	// Credentials are asked before Docker's configuration file; may be nil.
 	Credentials oci.Credentials
 	// Log receives what is not worth an error; nil discards it.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/internal/oci/ocitest"
+	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/rootfs"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
@@ -249,7 +250,7 @@ func TestWhiteouts(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	small := rootfs.Limits{Entries: 10, Bytes: 1 << 20}
+	small := oci.Limits{Entries: 10, Bytes: 1 << 20}
 	var many []file
 	for n := range 11 {
 		many = append(many, dir("d"+string(rune('a'+n))+"/"))
@@ -257,14 +258,14 @@ func TestLimits(t *testing.T) {
 	tail := append(pack(t, reg("f", "x")), make([]byte, 2<<20)...)
 	for name, c := range map[string]struct {
 		image  *img
-		limits rootfs.Limits
+		limits oci.Limits
 		want   string
 	}{
 		"entries":              {newImage(t, nil, pack(t, many[:6]...), pack(t, many[6:]...)), small, "more than 10 entries"},
 		"bytes":                {newImage(t, nil, pack(t, reg("zero", strings.Repeat("\x00", 1<<20)))), small, "more than 1048576 bytes"},
 		"bytes after the mark": {newImage(t, nil, tail), small, "more than 1048576 bytes"},
-		"holes":                {newImage(t, nil, sparse(300<<20)), rootfs.Limits{}, "200 times its size"},
-		"more holes":           {newImage(t, nil, sparse(17<<30)), rootfs.Limits{}, "more than 17179869184 bytes"},
+		"holes":                {newImage(t, nil, sparse(300<<20)), oci.Limits{}, "200 times its size"},
+		"more holes":           {newImage(t, nil, sparse(17<<30)), oci.Limits{}, "more than 17179869184 bytes"},
 	} {
 		i := newImages(t, func(o *rootfs.Options) { o.Limits = c.limits })
 		_, err := i.Unpack(t.Context(), one(t, c.image))

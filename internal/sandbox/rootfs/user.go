@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
@@ -17,7 +18,7 @@ const (
 // lookUpUser returns the ids that an image's user stands for: "", "name", "uid",
 // and either with ":group" or ":gid". Names are those of the image's own /etc/passwd
 // and /etc/group. Without a group it is the one that passwd has for the user, or 0.
-func lookUpUser(t *tree, user string) (uid, gid int, err error) {
+func lookUpUser(t *oci.Tree, user string) (uid, gid int, err error) {
 	if user == "" {
 		return 0, 0, nil
 	}
@@ -52,8 +53,8 @@ func lookUpUser(t *tree, user string) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
-func readDatabase(t *tree, name string) ([]byte, error) {
-	b, err := t.readFile(name, maxDatabase)
+func readDatabase(t *oci.Tree, name string) ([]byte, error) {
+	b, err := t.ReadFile(name, maxDatabase)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

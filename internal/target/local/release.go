@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 	"github.com/ultrafast-ci/ultrafast/steps/target"
@@ -201,7 +202,7 @@ func (t *Target) launch(p prepared) (Launch, error) {
 	}
 	workdir := path.Join("/", filepath.ToSlash(config.WorkingDir))
 	env := environment(config, p)
-	program, err := locate(root, workdir, env["PATH"], argv[0])
+	program, real, err := locate(root, workdir, env["PATH"], argv[0])
 	if err != nil {
 		return Launch{}, err
 	}
@@ -218,18 +219,20 @@ func (t *Target) launch(p prepared) (Launch, error) {
 		l.Argv[0], l.Root = program, root
 		return l, nil
 	}
-	l.Argv[0], l.Dir = filepath.Join(root, filepath.FromSlash(program)), filepath.Join(root, filepath.FromSlash(workdir))
-	return l, nil
+	l.Argv[0], err = outside(root, program, real)
+	l.Dir = filepath.Join(root, filepath.FromSlash(workdir))
+	return l, err
 }
 
-// locate returns the program's absolute path inside the image; a name without a
-// slash is looked up in the image's PATH.
-func locate(root, workdir, searchPath, name string) (_ string, err error) {
-	r, err := os.OpenRoot(root)
+// locate returns the program's absolute path inside the image, and the same without any
+// link; a name without a slash is looked up in the image's PATH. Links are followed as the
+// service would that has the image for its root.
+func locate(root, workdir, searchPath, name string) (program, real string, err error) {
+	tree, err := oci.OpenTree(root)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
+	defer func() { err = errors.Join(err, tree.Close()) }()
 	dirs := []string{workdir}
 	if !strings.Contains(name, "/") {
 		dirs = strings.Split(searchPath, ":")
@@ -239,13 +242,28 @@ func locate(root, workdir, searchPath, name string) (_ string, err error) {
 		if path.IsAbs(name) {
 			program = path.Clean(name)
 		}
-		info, err := r.Stat(strings.TrimPrefix(program, "/"))
+		real, info, err := tree.Follow(program)
 		if err == nil && info.Mode().IsRegular() {
-			return program, nil
+			return program, path.Join("/", real), nil
 		}
 	}
-	return "", fault.New(fault.Finding, "check the image's entry point, or [service] command",
+	return "", "", fault.New(fault.Finding, "check the image's entry point, or [service] command",
 		"program %q is not a file of the image", name)
+}
+
+// outside returns the path at which the host has a program of the image. One that is
+// called by several names, as busybox is, keeps the name if the host finds the same
+// behind it.
+func outside(root, program, real string) (_ string, err error) {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if _, err := r.Stat(filepath.FromSlash(program[1:])); err != nil { // a link that is absolute, or leads out
+		program = real
+	}
+	return filepath.Join(root, filepath.FromSlash(program)), nil
 }
 
 // environment is the image's, then the service's, then the address: later wins.

@@ -1,4 +1,4 @@
-package rootfs
+package oci
 
 import (
 	"archive/tar"
@@ -46,9 +46,9 @@ func (l Limits) orDefault() Limits {
 	return l
 }
 
-// applier puts layers on a tree, one after the other.
-type applier struct {
-	tree   *tree
+// Applier puts layers on a tree, one after the other.
+type Applier struct {
+	tree   *Tree
 	limits Limits
 	// packed is the size of all blobs.
 	packed  int64
@@ -57,13 +57,14 @@ type applier struct {
 	bytes, files int64
 	// made are the real paths that the layer at hand has made: no whiteout of the
 	// same layer removes them.
-	made  map[string]bool
-	notes notes
-	buf   []byte
+	made map[string]bool
+	left Left
+	buf  []byte
 }
 
-// notes count what an image has and an unpacked one does not.
-type notes struct {
+// Left counts what an image has and an unpacked one does not: owners, devices, bits that
+// give a program another's rights, extended attributes, and other modes.
+type Left struct {
 	Devices  int `json:"devices,omitempty"`
 	Setuid   int `json:"setuid,omitempty"`
 	Owned    int `json:"owned,omitempty"`
@@ -72,8 +73,9 @@ type notes struct {
 	Xattrs   int `json:"xattrs,omitempty"`
 }
 
-func newApplier(t *tree, packed int64, limits Limits) *applier {
-	return &applier{tree: t, packed: packed, limits: limits.orDefault(), buf: make([]byte, 1<<20)}
+// NewApplier returns what puts the layers of an image on t, which are packed bytes in all.
+func NewApplier(t *Tree, packed int64, limits Limits) *Applier {
+	return &Applier{tree: t, packed: packed, limits: limits.orDefault(), buf: make([]byte, 1<<20)}
 }
 
 const (
@@ -82,8 +84,13 @@ const (
 	internal = ".wh..wh." // of aufs; means nothing in an image
 )
 
-// apply puts the layer whose tar is r on the tree, and reads r to its end.
-func (a *applier) apply(ctx context.Context, r io.Reader) error {
+// Left returns what was left out until now.
+func (a *Applier) Left() Left { return a.left }
+
+// Apply puts the layer whose tar is r on the tree, and reads r to its end. What the layer
+// is to blame for, bad names, links out of the image, too much of anything, is
+// fault.Finding.
+func (a *Applier) Apply(ctx context.Context, r io.Reader) error {
 	a.made = map[string]bool{}
 	counted := &counter{r: r, a: a}
 	tr := tar.NewReader(counted)
@@ -122,7 +129,7 @@ func malformed(err error) error {
 // counter bounds what a layer may unpack to.
 type counter struct {
 	r io.Reader
-	a *applier
+	a *Applier
 }
 
 func (c *counter) Read(p []byte) (int, error) {
@@ -135,7 +142,7 @@ func (c *counter) Read(p []byte) (int, error) {
 }
 
 // bounded refuses an image that unpacks to too much: a file of holes is large too.
-func (a *applier) bounded() error {
+func (a *Applier) bounded() error {
 	most := max(a.bytes, a.files)
 	if most > a.limits.Bytes {
 		return fault.New(fault.Finding, "", "it unpacks to more than %d bytes", a.limits.Bytes)
@@ -146,7 +153,7 @@ func (a *applier) bounded() error {
 	return nil
 }
 
-func (a *applier) entry(h *tar.Header, r io.Reader) error {
+func (a *Applier) entry(h *tar.Header, r io.Reader) error {
 	name, err := clean(h.Name)
 	if err != nil || name == "." {
 		return err
@@ -155,7 +162,7 @@ func (a *applier) entry(h *tar.Header, r io.Reader) error {
 	case tar.TypeXGlobalHeader:
 		return nil
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		a.notes.Devices++
+		a.left.Devices++
 		return nil
 	}
 	if base := path.Base(name); strings.HasPrefix(base, whiteout) {
@@ -163,7 +170,7 @@ func (a *applier) entry(h *tar.Header, r io.Reader) error {
 	}
 	at, err := a.tree.find(name, true)
 	if err != nil {
-		return storage(err)
+		return StorageFault(err)
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
@@ -178,15 +185,15 @@ func (a *applier) entry(h *tar.Header, r io.Reader) error {
 		return fault.New(fault.Finding, "", "the type %q is unknown", h.Typeflag)
 	}
 	if err != nil {
-		return storage(err)
+		return StorageFault(err)
 	}
 	a.mark(at.real)
 	if h.Uid != 0 || h.Gid != 0 {
-		a.notes.Owned++
+		a.left.Owned++
 	}
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "SCHILY.xattr.") {
-			a.notes.Xattrs++
+			a.left.Xattrs++
 			break
 		}
 	}
@@ -210,7 +217,7 @@ func clean(name string) (string, error) {
 }
 
 // mark notes that the layer has made a path, and so all directories above.
-func (a *applier) mark(real string) {
+func (a *Applier) mark(real string) {
 	for ; real != "." && !a.made[real]; real = path.Dir(real) {
 		a.made[real] = true
 	}
@@ -220,10 +227,10 @@ func (a *applier) mark(real string) {
 // everybody may read what only its owner could; and nobody but the caller may write,
 // since containers have the tree read-only and other users of the host are not to
 // change it. Bits that give a program another's rights are dropped.
-func (a *applier) mode(h *tar.Header) fs.FileMode {
+func (a *Applier) mode(h *tar.Header) fs.FileMode {
 	had := h.FileInfo().Mode()
 	if had&(fs.ModeSetuid|fs.ModeSetgid) != 0 && !had.IsDir() {
-		a.notes.Setuid++
+		a.left.Setuid++
 	}
 	was := had.Perm()
 	mode := was&^0o022 | 0o644
@@ -231,10 +238,10 @@ func (a *applier) mode(h *tar.Header) fs.FileMode {
 		mode |= 0o111
 	}
 	if mode&^was&0o555 != 0 {
-		a.notes.Widened++
+		a.left.Widened++
 	}
 	if was&0o022 != 0 {
-		a.notes.Narrowed++
+		a.left.Narrowed++
 	}
 	if had.IsDir() {
 		mode |= 0o755
@@ -242,7 +249,7 @@ func (a *applier) mode(h *tar.Header) fs.FileMode {
 	return mode
 }
 
-func (a *applier) directory(h *tar.Header, at place) error {
+func (a *Applier) directory(h *tar.Header, at place) error {
 	info, err := at.dir.Lstat(at.name)
 	if err == nil && !info.IsDir() {
 		if err := a.remove(at, info); err != nil {
@@ -257,7 +264,7 @@ func (a *applier) directory(h *tar.Header, at place) error {
 	return at.dir.Chmod(at.name, a.mode(h))
 }
 
-func (a *applier) file(h *tar.Header, at place, r io.Reader) error {
+func (a *Applier) file(h *tar.Header, at place, r io.Reader) error {
 	a.files += h.Size
 	if err := a.bounded(); err != nil {
 		return err
@@ -280,7 +287,7 @@ func (a *applier) file(h *tar.Header, at place, r io.Reader) error {
 
 // create makes a new file. What has its name is unlinked, never written to: it may
 // have other names.
-func (a *applier) create(at place, mode fs.FileMode) (*os.File, error) {
+func (a *Applier) create(at place, mode fs.FileMode) (*os.File, error) {
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	f, err := at.dir.OpenFile(at.name, flags, mode)
 	if !errors.Is(err, fs.ErrExist) {
@@ -292,7 +299,7 @@ func (a *applier) create(at place, mode fs.FileMode) (*os.File, error) {
 	return at.dir.OpenFile(at.name, flags, mode)
 }
 
-func (a *applier) copy(f *os.File, r io.Reader, size int64) error {
+func (a *Applier) copy(f *os.File, r io.Reader, size int64) error {
 	for size > 0 {
 		n, err := io.ReadFull(r, a.buf[:min(size, int64(len(a.buf)))])
 		if err != nil {
@@ -306,7 +313,7 @@ func (a *applier) copy(f *os.File, r io.Reader, size int64) error {
 	return nil
 }
 
-func (a *applier) symlink(h *tar.Header, at place) error {
+func (a *Applier) symlink(h *tar.Header, at place) error {
 	if h.Linkname == "" || len(h.Linkname) > maxPath || strings.ContainsRune(h.Linkname, 0) {
 		return fault.New(fault.Finding, "", "the link leads nowhere")
 	}
@@ -317,7 +324,7 @@ func (a *applier) symlink(h *tar.Header, at place) error {
 }
 
 // link makes one more name of a file that is in the image already.
-func (a *applier) link(h *tar.Header, at place) error {
+func (a *Applier) link(h *tar.Header, at place) error {
 	target, err := clean(h.Linkname)
 	if err != nil {
 		return fmt.Errorf("link to %.200q: %w", h.Linkname, err)
@@ -346,7 +353,7 @@ func (a *applier) link(h *tar.Header, at place) error {
 }
 
 // clear removes what is at a place, if anything is.
-func (a *applier) clear(at place) error {
+func (a *Applier) clear(at place) error {
 	info, err := at.dir.Lstat(at.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -357,7 +364,7 @@ func (a *applier) clear(at place) error {
 	return a.remove(at, info)
 }
 
-func (a *applier) remove(at place, info fs.FileInfo) error {
+func (a *Applier) remove(at place, info fs.FileInfo) error {
 	if info.Mode().IsRegular() {
 		return at.dir.Remove(at.name)
 	}
@@ -368,7 +375,7 @@ func (a *applier) remove(at place, info fs.FileInfo) error {
 }
 
 // whiteOut removes what lower layers have: one name, or all of a directory.
-func (a *applier) whiteOut(parent, base string) error {
+func (a *Applier) whiteOut(parent, base string) error {
 	name := strings.TrimPrefix(base, whiteout)
 	if base != opaque && strings.HasPrefix(base, internal) {
 		return nil
@@ -384,13 +391,13 @@ func (a *applier) whiteOut(parent, base string) error {
 		return nil // no lower layer has it
 	}
 	if err != nil {
-		return storage(err)
+		return StorageFault(err)
 	}
-	return storage(a.removeLower(path.Join(path.Dir(at.real), name)))
+	return StorageFault(a.removeLower(path.Join(path.Dir(at.real), name)))
 }
 
 // removeLower removes what this layer has not made, at a real path and below.
-func (a *applier) removeLower(real string) error {
+func (a *Applier) removeLower(real string) error {
 	if real != "." && !a.made[real] {
 		p, err := a.tree.find(real, false)
 		if err != nil {
@@ -418,15 +425,15 @@ func (a *applier) removeLower(real string) error {
 	return nil
 }
 
-// storage gives what the file system refuses its kind.
-func storage(err error) error {
+// StorageFault gives what the file system refuses its kind.
+func StorageFault(err error) error {
 	switch {
 	case err == nil || fault.KindOf(err) != fault.Internal:
 		return err
 	case errors.Is(err, syscall.ENAMETOOLONG), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EINVAL):
 		return fault.New(fault.Finding, "", "%w", err)
 	case errors.Is(err, syscall.ENOSPC):
-		return fault.New(fault.Unavailable, "free space where the images are cached, or set XDG_CACHE_HOME to a larger disk", "%w", err)
+		return fault.New(fault.Unavailable, "free space where images are unpacked, or set XDG_CACHE_HOME or TMPDIR to a larger disk", "%w", err)
 	}
-	return fault.New(fault.Unavailable, "check that the directory where images are cached can be written", "%w", err)
+	return fault.New(fault.Unavailable, "check that the directory where images are unpacked can be written", "%w", err)
 }

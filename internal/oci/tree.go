@@ -1,4 +1,4 @@
-package rootfs
+package oci
 
 import (
 	"errors"
@@ -18,12 +18,12 @@ const (
 	maxDepth = 128
 )
 
-// tree is the root file system of an image while it is made. Paths are those of the
+// Tree is the unpacked root file system of an image. Paths are those of the
 // image, without the leading slash; links in them are followed as a process would
 // that has the tree for its root, so ".." stops there and an absolute link begins
 // there. Every change goes through an [os.Root]: nothing outside is touched, whatever
 // the links say.
-type tree struct {
+type Tree struct {
 	root *os.Root
 	// open are directories by their real path, without links, and order their paths,
 	// the last used at the end.
@@ -33,22 +33,24 @@ type tree struct {
 	known map[string]string
 }
 
-func newTree(dir string) (*tree, error) {
+// OpenTree opens a directory as the root of an image.
+func OpenTree(dir string) (*Tree, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &tree{root: root, open: map[string]*os.Root{}, known: map[string]string{}}, nil
+	return &Tree{root: root, open: map[string]*os.Root{}, known: map[string]string{}}, nil
 }
 
-func (t *tree) Close() error {
+// Close frees the directories that are open.
+func (t *Tree) Close() error {
 	t.forgetBelow(".")
 	return t.root.Close()
 }
 
 // forgetBelow closes the directory at a real path and those below. After a directory
 // or a link is gone, what was known of paths through it is wrong.
-func (t *tree) forgetBelow(real string) {
+func (t *Tree) forgetBelow(real string) {
 	clear(t.known)
 	t.order = slices.DeleteFunc(t.order, func(p string) bool {
 		gone := real == "." || p == real || strings.HasPrefix(p, real+"/")
@@ -59,7 +61,7 @@ func (t *tree) forgetBelow(real string) {
 	})
 }
 
-func (t *tree) close(real string) {
+func (t *Tree) close(real string) {
 	_ = t.open[real].Close() // opened for reading: nothing can be lost
 	delete(t.open, real)
 }
@@ -74,7 +76,7 @@ type place struct {
 
 // find returns the place of an entry, whose last part is not followed. Directories
 // that are missing on the way are made if create.
-func (t *tree) find(name string, create bool) (place, error) {
+func (t *Tree) find(name string, create bool) (place, error) {
 	parent, base := path.Split(name)
 	real, ok := t.known[parent]
 	if !ok {
@@ -88,8 +90,39 @@ func (t *tree) find(name string, create bool) (place, error) {
 	return place{dir: dir, name: base, real: path.Join(real, base)}, err
 }
 
+// Follow returns the path, without links, of what a process that has the tree for its
+// root would find at name, and what it is. Both are inside, whatever the links say. What
+// is not there is fs.ErrNotExist.
+func (t *Tree) Follow(name string) (real string, info fs.FileInfo, err error) {
+	for range maxHops {
+		parts := split(name)
+		if len(parts) == 0 || parts[len(parts)-1] == ".." {
+			if real, err = t.resolve(name, false); err == nil {
+				info, err = t.root.Lstat(real)
+			}
+			return real, info, err
+		}
+		p, err := t.find(strings.Join(parts, "/"), false)
+		if err != nil {
+			return "", nil, err
+		}
+		info, err := p.dir.Lstat(p.name)
+		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			return p.real, info, err
+		}
+		target, err := p.dir.Readlink(p.name)
+		if err != nil {
+			return "", nil, err
+		}
+		if name = target; !path.IsAbs(target) {
+			name = path.Dir(p.real) + "/" + target
+		}
+	}
+	return "", nil, fault.New(fault.Finding, "", "/%s goes through too many links", name)
+}
+
 // dir returns the directory at a real path, open until maxOpen others were used.
-func (t *tree) dir(real string) (*os.Root, error) {
+func (t *Tree) dir(real string) (*os.Root, error) {
 	if real == "." {
 		return t.root, nil
 	}
@@ -114,7 +147,7 @@ func (t *tree) dir(real string) (*os.Root, error) {
 }
 
 // resolve returns the real path of a directory.
-func (t *tree) resolve(name string, create bool) (string, error) {
+func (t *Tree) resolve(name string, create bool) (string, error) {
 	at, rest := ".", split(name)
 	for hops := 0; len(rest) > 0; {
 		part := rest[0]
@@ -178,36 +211,15 @@ func mkdir(dir *os.Root, name string) error {
 	return dir.Chmod(name, 0o755)
 }
 
-// readFile returns at most limit bytes of a file, found through links as a process in
+// ReadFile returns at most limit bytes of a file, found through links as a process in
 // the image would find it. One that is not there is fs.ErrNotExist.
-func (t *tree) readFile(name string, limit int64) ([]byte, error) {
-	for range maxHops {
-		p, err := t.find(name, false)
-		if err != nil {
-			return nil, err
-		}
-		info, err := p.dir.Lstat(p.name)
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case info.Mode()&fs.ModeSymlink != 0:
-			target, err := p.dir.Readlink(p.name)
-			if err != nil {
-				return nil, err
-			}
-			if !path.IsAbs(target) {
-				target = path.Join("/", path.Dir(p.real), target)
-			}
-			name = strings.TrimPrefix(path.Clean(target), "/")
-			if name == "" {
-				return nil, fs.ErrNotExist
-			}
-			continue
-		case !info.Mode().IsRegular() || info.Size() > limit:
-			return nil, fault.New(fault.Finding, "", "/%s is not a file of at most %d bytes", name, limit)
-		}
-		return p.dir.ReadFile(p.name)
+func (t *Tree) ReadFile(name string, limit int64) ([]byte, error) {
+	real, info, err := t.Follow(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular() || info.Size() > limit:
+		return nil, fault.New(fault.Finding, "", "/%s is not a file of at most %d bytes", real, limit)
 	}
-	return nil, fault.New(fault.Finding, "", "/%s goes through too many links", name)
+	return t.root.ReadFile(real)
 }
