@@ -17,10 +17,11 @@ RUN go mod download -C /src
 COPY . /src/
 # Three dots are Go's "all below".
 ARG PHASE=...
+ARG TAGS=
 RUN mkdir -p /out/tmp && chmod 1777 /out/tmp \
  && export CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false' \
  && go build -C /src -ldflags='-s -w -buildid=' -o "internal/sandbox/embedded/helper_linux_$(go env GOARCH)" ./internal/sandbox/embedded/helper \
- && go build -C /src -tags=helper -ldflags='-s -w -buildid=' -o /out/ "./actions/$PHASE" \
+ && go build -C /src -tags="helper${TAGS:+,$TAGS}" -ldflags='-s -w -buildid=' -o /out/ "./actions/$PHASE" \
  && { [ -e /out/ultrafast ] || ln -s "$PHASE" /out/ultrafast; }
 
 FROM scratch

@@ -28,13 +28,16 @@ install: helper ## install the binaries into the directory of go install
 # the file, so nothing is written into the source. Without it, as with `go install`, a
 # program starts itself again.
 HELPER := helper_linux_$(shell $(GO) env GOARCH)
+# make build TAGS=testcontainers links testcontainers-go into cleanroom-test too.
+comma  := ,
 ifneq ($(filter linux/amd64 linux/arm64,$(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH)),)
-EMBED  := -tags=helper -overlay=$(CURDIR)/build/$(HELPER).json
+EMBED  := -tags=helper$(if $(TAGS),$(comma)$(TAGS)) -overlay=$(CURDIR)/build/$(HELPER).json
 helper:
 	@mkdir -p build
 	@$(GO) build $(BUILD) -o build/$(HELPER) ./internal/sandbox/embedded/helper
 	@printf '{"Replace":{"%s/internal/sandbox/embedded/%s":"%s/build/%s"}}' '$(CURDIR)' $(HELPER) '$(CURDIR)' $(HELPER) >build/$(HELPER).json
 else
+EMBED  := $(if $(TAGS),-tags=$(TAGS))
 helper:
 endif
 
