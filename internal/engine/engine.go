@@ -30,8 +30,9 @@ type Client struct {
 	host string
 }
 
-// Open returns a client of the engine at host, "unix:///path" or "tcp://name:port";
-// an empty host is that of DOCKER_HOST and its companions. Version pins the version of
+// Open returns a client of the engine at host, "unix:///path" or "tcp://name:port", the
+// latter with TLS if DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say so; an empty host is that
+// of DOCKER_HOST. One behind ssh is fault.Usage. Version pins the version of
 // the API; an empty one is negotiated. Nothing is sent yet.
 func Open(host, version string) (*Client, error) {
 	options := []client.Opt{client.FromEnv}
@@ -44,6 +45,11 @@ func Open(host, version string) (*Client, error) {
 	api, err := client.New(options...)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Usage, "write unix:///path/of/the.sock or tcp://host:port", "use the container engine at "+host)
+	}
+	if host := api.DaemonHost(); strings.HasPrefix(host, "ssh://") {
+		return nil, errors.Join(fault.New(fault.Usage,
+			"forward its socket, ssh -nNT -L /tmp/engine.sock:/var/run/docker.sock "+strings.TrimPrefix(host, "ssh://")+", and name unix:///tmp/engine.sock",
+			"the container engine at %s: no connection is made by ssh", host), api.Close())
 	}
 	return &Client{api: api, host: api.DaemonHost()}, nil
 }
@@ -61,6 +67,8 @@ func (c *Client) wrap(err error, doing string) error {
 		return nil
 	case client.IsErrConnectionFailed(err):
 		return fault.Wrap(err, fault.Unavailable, "start the engine, or name another one", doing)
+	case strings.Contains(err.Error(), "HTTP request to an HTTPS server"):
+		return fault.Wrap(err, fault.Unavailable, "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory of ca.pem, cert.pem and key.pem", doing)
 	case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrConflict):
 		err = Classify(err)
 	}

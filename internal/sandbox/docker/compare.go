@@ -15,7 +15,11 @@ import (
 
 // tooWeak is the error for an engine that gives less than was asked of it.
 func tooWeak(weaker []string) error {
-	return fault.New(fault.Unavailable, "mend the engine's configuration, or use another back end",
+	hint := "mend the engine's configuration, or use another back end"
+	if slices.ContainsFunc(weaker, func(w string) bool { return strings.HasPrefix(w, "limit of ") }) {
+		hint = "run the engine as root, or, rootless, with cgroup v2 whose controllers systemd delegates to its user; or use the embedded back end"
+	}
+	return fault.New(fault.Unavailable, hint,
 		"the engine isolates less than it was asked to: %s", strings.Join(weaker, "; "))
 }
 

@@ -1,12 +1,12 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -55,7 +55,7 @@ func (e *environment) Start(ctx context.Context, spec sandbox.ContainerSpec) (sa
 	if spec, err = e.backend.complete(ctx, e.found, spec, image, ref); err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "", doing)
 	}
-	if err := checkCommand("container "+spec.Name, spec.Argv, spec.Env); err != nil {
+	if err := checkInside(spec); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
@@ -252,7 +252,7 @@ func (c *container) Address() string { return c.address }
 // Exec is described by [sandbox.Container].
 func (c *container) Exec(ctx context.Context, spec sandbox.ExecSpec) (sandbox.ExitStatus, error) {
 	doing := "run a process in container " + c.spec.Name
-	if err := checkCommand(doing, spec.Argv, spec.Env); err != nil {
+	if err := sandbox.CheckCommand(doing, spec.Argv, spec.Env); err != nil {
 		return sandbox.ExitStatus{}, err
 	}
 	if ctx.Err() != nil {
@@ -381,55 +381,20 @@ func (c *container) force() {
 	}
 }
 
-// complete fills in what the image's configuration gives.
+// complete fills in what the image's configuration gives. Nothing runs as root.
 func (b *Backend) complete(ctx context.Context, f *found, s sandbox.ContainerSpec, image engine.Image, ref string) (sandbox.ContainerSpec, error) {
-	if len(s.Argv) == 0 {
-		args := s.Args
-		if len(args) == 0 {
-			args = image.Cmd
-		}
-		s.Argv = slices.Concat(image.Entrypoint, args)
-	}
-	s.Args = nil
-	s.Env = mergeEnv(image.Env, s.Env)
-	if s.Dir == "" {
-		s.Dir = image.WorkingDir
+	c := sandbox.ImageConfig{
+		Entrypoint: image.Entrypoint, Cmd: image.Cmd, Env: image.Env, WorkingDir: image.WorkingDir, Volumes: slices.Sorted(slices.Values(image.Volumes)),
 	}
 	if s.UID == 0 || s.GID == 0 {
-		uid, gid, err := b.user(ctx, f, image, ref)
-		if err != nil {
+		var err error
+		if c.UID, c.GID, err = b.user(ctx, f, image, ref); err != nil {
 			return s, err
 		}
-		if uid == 0 || s.UID != 0 {
-			uid, gid = nobody, nobody
+		if c.UID == 0 || s.UID != 0 {
+			c.UID, c.GID = nobody, nobody
 		}
-		if s.UID == 0 {
-			s.UID = uid
-		}
-		if s.GID == 0 {
-			s.GID = gid
-		}
-		if s.GID == 0 {
-			s.GID = nobody
-		}
+		c.GID = cmp.Or(c.GID, nobody)
 	}
-	s.Mounts = slices.Clone(s.Mounts)
-	for _, v := range slices.Sorted(slices.Values(image.Volumes)) {
-		if !slices.ContainsFunc(s.Mounts, func(m sandbox.Mount) bool { return strings.TrimSuffix(m.Target, "/") == strings.TrimSuffix(v, "/") }) {
-			s.Mounts = append(s.Mounts, sandbox.Mount{Kind: sandbox.Scratch, Target: v})
-		}
-	}
-	return s, nil
-}
-
-// mergeEnv puts own after what the image says, where both do, own alone.
-func mergeEnv(image, own []string) []string {
-	key := func(e string) string { k, _, _ := strings.Cut(e, "="); return k }
-	var all []string
-	for _, e := range image {
-		if !slices.ContainsFunc(own, func(o string) bool { return key(o) == key(e) }) {
-			all = append(all, e)
-		}
-	}
-	return append(all, own...)
+	return s.From(c), nil
 }

@@ -48,7 +48,7 @@ type environment struct {
 // Create makes an environment. One of that name whose creator is gone is removed
 // first; a living one is fault.Finding.
 func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
-	if err := checkEnvironment(spec); err != nil {
+	if err := errors.Join(spec.Check(), checkLimits(spec.Limits)); err != nil {
 		return nil, err
 	}
 	if ctx.Err() != nil {

@@ -57,7 +57,7 @@ func (b *Backend) maxLevel() sandbox.Level {
 // environment of that name whose creator was killed is removed first; a living
 // one is fault.Finding.
 func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (sandbox.Environment, error) {
-	if err := errors.Join(checkName("environment", spec.Name), checkLimits(spec.Limits), checkHosts(spec.Hosts), checkNetwork(spec.Network), b.check()); err != nil {
+	if err := errors.Join(spec.Check(), b.check()); err != nil {
 		return nil, err
 	}
 	if ctx.Err() != nil {

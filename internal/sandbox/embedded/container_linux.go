@@ -50,15 +50,18 @@ type container struct {
 
 // Start is described by [sandbox.Environment].
 func (e *environment) Start(ctx context.Context, spec sandbox.ContainerSpec) (sandbox.Container, error) {
-	if err := check(spec); err != nil {
+	if err := spec.Check(); err != nil {
 		return nil, err
 	}
 	image, err := e.backend.unpack(ctx, spec.Image)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "", "start container "+spec.Name)
 	}
-	spec = fromImage(spec, image)
-	if err := checkInside(spec); err != nil {
+	if spec.Image != "" {
+		spec = spec.From(image.Config)
+		spec.Root = image.Dir
+	}
+	if err := spec.CheckInside(func(string) bool { return false }); err != nil {
 		image.Release()
 		return nil, err
 	}
@@ -79,86 +82,12 @@ func (e *environment) rehearse(ctx context.Context) error {
 	return err
 }
 
-// check finds what is wrong with a specification whatever the level and the image.
-func check(spec sandbox.ContainerSpec) error {
-	errs := []error{checkName("container", spec.Name), checkLimits(spec.Limits)}
-	for _, a := range spec.Aliases {
-		errs = append(errs, checkHost(a))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	usage := func(hint, format string, args ...any) error {
-		return fault.New(fault.Usage, hint, "container "+spec.Name+": "+format, args...)
-	}
-	switch {
-	case spec.Image != "" && spec.Root != "":
-		return usage("leave one of them out", "both an image and a root")
-	case len(spec.Args) > 0 && len(spec.Argv) > 0:
-		return usage("put all of them into Argv", "both a command and arguments for the entrypoint of the image")
-	case len(spec.Args) > 0 && spec.Image == "":
-		return usage("put them into Argv", "arguments for the entrypoint of an image, and no image")
-	case spec.UID < 0 || spec.GID < 0:
-		return usage("", "negative user %d or group %d", spec.UID, spec.GID)
-	case spec.Root != "" && !filepath.IsAbs(spec.Root):
-		return usage("make it absolute", "root %q is relative", spec.Root)
-	}
-	return nil
-}
-
-// checkInside finds what is wrong with a specification that is complete.
-func checkInside(spec sandbox.ContainerSpec) error {
-	usage := func(hint, format string, args ...any) error {
-		return fault.New(fault.Usage, hint, "container "+spec.Name+": "+format, args...)
-	}
-	if err := checkCommand("container "+spec.Name, spec.Argv, spec.Env); err != nil {
-		return err
-	}
-	targets := map[string]bool{}
-	for _, m := range spec.Mounts {
-		switch m.Kind {
-		case sandbox.ReadOnly, sandbox.ReadWrite, sandbox.Overlay:
-			if !filepath.IsAbs(m.Source) {
-				return usage("make it absolute", "the source %q of mount %s is not absolute", m.Source, m.Target)
-			}
-		case sandbox.Scratch:
-		default:
-			return usage("use ro, rw, overlay or scratch", "mount %s has unknown kind %q", m.Target, m.Kind)
-		}
-		target := filepath.Clean(m.Target)
-		if !filepath.IsAbs(m.Target) || target == "/" || target == "/proc" || target == "/dev" {
-			return usage("mount below /", "nothing can be mounted at %q", m.Target)
-		}
-		if targets[target] {
-			return usage("", "two mounts at %s", target)
-		}
-		if m.Size < 0 {
-			return usage("leave it out for the default", "mount %s has a negative size", target)
-		}
-		targets[target] = true
-	}
-	return nil
-}
-
-// checkCommand finds what the kernel could not be asked for.
-func checkCommand(where string, argv, env []string) error {
-	if len(argv) == 0 || argv[0] == "" {
-		return fault.New(fault.Usage, "", "%s: no command", where)
-	}
-	for _, s := range slices.Concat(argv, env) {
-		if strings.ContainsRune(s, 0) {
-			return fault.New(fault.Usage, "", "%s: a zero byte in %q", where, s)
-		}
-	}
-	return nil
-}
-
 // start starts a container, and on an error leaves nothing of it. The image is
 // released with the container.
 func (e *environment) start(ctx context.Context, spec sandbox.ContainerSpec, image sandbox.Image, rehearse bool) (_ *container, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	limits := narrow(e.limits, spec.Limits)
+	limits := e.limits.Narrow(spec.Limits)
 	c := &container{
 		environment: e, name: spec.Name, aliases: spec.Aliases, image: image, limits: limits,
 		group: e.group.child("c-" + spec.Name), begin: time.Now(),
@@ -303,7 +232,7 @@ func (e *environment) prepareWork(name string, s *initSpec, l sandbox.Limits) er
 		case sandbox.Overlay:
 			// The place may be there as part of the mount around it.
 			if err = os.RemoveAll(to); err == nil {
-				err = copyTree(m.Source, to, least(l.Disk, m.Size), nil)
+				err = copyTree(m.Source, to, l.Narrow(sandbox.Limits{Disk: m.Size}).Disk, nil)
 			}
 		case sandbox.Scratch:
 			err = os.MkdirAll(to, 0o700)

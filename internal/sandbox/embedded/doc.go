@@ -38,10 +38,7 @@ package embedded
 
 import (
 	"log/slog"
-	"net/netip"
-	"strings"
 
-	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
@@ -64,55 +61,4 @@ type Options struct {
 	Helper string
 	// Images has the images that specifications name; nil if there are none.
 	Images sandbox.Images
-}
-
-// validName reports whether s can name an environment or a container: both are host
-// names, letters, digits and inner hyphens, at most 63.
-func validName(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-'
-}
-
-// checkHosts refuses what would not be one line of a hosts file.
-func checkHosts(hosts map[string]string) error {
-	for host, address := range hosts {
-		if err := checkHost(host); err != nil {
-			return err
-		}
-		if _, err := netip.ParseAddr(address); err != nil {
-			return fault.Wrap(err, fault.Usage, "give an address of the environment's own network, such as 127.0.1.1", "resolve host "+host)
-		}
-	}
-	return nil
-}
-
-// checkHost refuses what is not a name of letters, digits and hyphens between dots.
-func checkHost(host string) error {
-	for label := range strings.SplitSeq(host, ".") {
-		if err := checkName("host", label); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkNetwork refuses a network that there is not.
-func checkNetwork(n sandbox.Network) error {
-	switch n {
-	case "", sandbox.NetworkInternal, sandbox.NetworkNone:
-		return nil
-	}
-	return fault.New(fault.Usage, "use internal or none", "unknown network %q", n)
-}
-
-func checkName(what, name string) error {
-	if validName(name) {
-		return nil
-	}
-	return fault.New(fault.Usage, "use 1 to 63 letters, digits and hyphens",
-		"%s name %q is not a host name", what, name)
 }

@@ -65,7 +65,7 @@ func (b *Backend) create(ctx context.Context, spec sandbox.EnvironmentSpec, foun
 		return nil, err
 	}
 	e := &environment{
-		backend: b, spec: spec, found: found, limits: orDefault(spec.Limits), place: p,
+		backend: b, spec: spec, found: found, limits: spec.Limits.Or(defaults()), place: p,
 		gone: make(chan struct{}), containers: map[string]*container{}, listeners: map[*listener]struct{}{},
 	}
 	creator, err := processOf(os.Getpid())

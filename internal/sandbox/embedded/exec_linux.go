@@ -20,7 +20,7 @@ import (
 // this one is not.
 func (c *container) Exec(ctx context.Context, spec sandbox.ExecSpec) (sandbox.ExitStatus, error) {
 	where := "container " + c.name
-	if err := checkCommand(where, spec.Argv, spec.Env); err != nil {
+	if err := sandbox.CheckCommand(where, spec.Argv, spec.Env); err != nil {
 		return sandbox.ExitStatus{}, err
 	}
 	if ctx.Err() != nil {

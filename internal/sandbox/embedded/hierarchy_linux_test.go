@@ -270,15 +270,6 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// TestMergeEnv has what a specification sets in place of what its image does.
-func TestMergeEnv(t *testing.T) {
-	t.Parallel()
-	got := mergeEnv([]string{"A=1", "B=2", "AB=3", "C"}, []string{"B=", "D=4", "C=5"})
-	if want := []string{"A=1", "AB=3", "B=", "D=4", "C=5"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-}
-
 // TestFamily finds a process by its parents, whatever numbers /proc has for it.
 func TestFamily(t *testing.T) {
 	t.Parallel()

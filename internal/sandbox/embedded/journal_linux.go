@@ -225,7 +225,7 @@ func readRecord(dir string) (record, error) {
 	switch {
 	case r.Schema != recordSchema:
 		return r, fmt.Errorf("%s has schema version %d, this program knows %d", filepath.Join(dir, recordFile), r.Schema, recordSchema)
-	case r.Name != filepath.Base(dir) || !validName(r.Name):
+	case r.Name != filepath.Base(dir) || sandbox.CheckName("environment", r.Name) != nil:
 		return r, fmt.Errorf("%s is the journal of another environment, %q", filepath.Join(dir, recordFile), r.Name)
 	}
 	for _, g := range r.Groups {

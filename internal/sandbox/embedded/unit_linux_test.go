@@ -13,31 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
 // FilterCalls loads the filter of payloads on the calling thread.
 var FilterCalls = filterCalls
-
-func TestLimits(t *testing.T) {
-	t.Parallel()
-	outer := orDefault(sandbox.Limits{Memory: 100, PIDs: 10})
-	if outer.Memory != 100 || outer.PIDs != 10 || outer.Wall != defaults().Wall || outer.Disk == 0 {
-		t.Errorf("%+v", outer)
-	}
-	inner := narrow(outer, sandbox.Limits{Memory: 200, PIDs: 5, Wall: time.Second})
-	want := outer
-	want.PIDs, want.Wall = 5, time.Second
-	if inner != want {
-		t.Errorf("%+v, want %+v: a container has at most what its environment has", inner, want)
-	}
-	for _, l := range []sandbox.Limits{{Memory: -1}, {CPUs: -1}, {CPUs: math.NaN()}, {Wall: -1}, {Output: -1}, {Files: -1}, {Disk: -1}} {
-		if fault.KindOf(checkLimits(l)) != fault.Usage {
-			t.Errorf("%+v is accepted", l)
-		}
-	}
-}
 
 func TestParseStat(t *testing.T) {
 	t.Parallel()

@@ -277,7 +277,7 @@ func (b *Backend) all() []string {
 	entries, _ := os.ReadDir(b.options.StateDir) // without one there are none
 	var all []string
 	for _, e := range entries {
-		if e.IsDir() && names().MatchString(e.Name()) {
+		if e.IsDir() && checkName(e.Name()) == nil {
 			all = append(all, e.Name())
 		}
 	}

@@ -29,11 +29,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"log/slog"
-	"regexp"
-	"sync"
 	"time"
 
-	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
 )
 
@@ -132,12 +129,5 @@ type ContainerInfo struct {
 	Usage   sandbox.Usage `json:"usage"`
 }
 
-// names matches the names of environments, as the back ends have them.
-var names = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`) })
-
-func checkName(name string) error {
-	if names().MatchString(name) {
-		return nil
-	}
-	return fault.New(fault.Usage, "use 1 to 63 letters, digits and hyphens", "environment name %q is not a host name", name)
-}
+// checkName refuses what no back end has as the name of an environment.
+func checkName(name string) error { return sandbox.CheckName("environment", name) }

@@ -100,7 +100,7 @@ func readRecord(dir string) (record, error) {
 	switch {
 	case r.Schema != recordSchema:
 		return r, fmt.Errorf("%s has schema version %d, this program knows %d", path, r.Schema, recordSchema)
-	case r.Info.Name != filepath.Base(dir) || !names().MatchString(r.Info.Name):
+	case r.Info.Name != filepath.Base(dir) || checkName(r.Info.Name) != nil:
 		return r, fmt.Errorf("%s is the record of another environment, %q", path, r.Info.Name)
 	}
 	return r, nil

@@ -182,8 +182,8 @@ func (k *keeper) doStart(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if !names().MatchString(q.Spec.Name) {
-		return fault.New(fault.Usage, "use 1 to 63 letters, digits and hyphens", "container name %q is not a host name", q.Spec.Name)
+	if err := sandbox.CheckName("container", q.Spec.Name); err != nil {
+		return err
 	}
 	if c, err := k.find(q.Spec.Name); err == nil && c.isAlive() {
 		return fault.New(fault.Usage, "choose another name, or stop it first", "environment %s has a container %s", k.Spec.Name, q.Spec.Name)

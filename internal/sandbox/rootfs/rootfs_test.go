@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ultrafast-ci/ultrafast/internal/oci/ocitest"
 	"github.com/ultrafast-ci/ultrafast/internal/oci"
+	"github.com/ultrafast-ci/ultrafast/internal/oci/ocitest"
 	"github.com/ultrafast-ci/ultrafast/internal/sandbox/rootfs"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
