@@ -34,7 +34,7 @@ func TestExecImage(t *testing.T) {
 			needBackend(t, backend)
 			places := newPlaces(t)
 			defer places.forget(t, backend)
-			run := project(t, path, "[backend]\ntype = \""+backend+"\"\n")
+			run := project(t, path, "[backend]\ntype = \""+backend+"\"\n", suiteIn("layout:"+places.layout+"#tool:1"))
 			for name, ref := range map[string]string{
 				"layout": "layout:" + places.layout + "#tool:1", "digest": "layout:" + places.layout + "@" + places.digest,
 				"archive": "tarball:" + places.archive, "registry": places.registry + "/tool:1", "registry by digest": places.registry + "/tool@" + places.digest,
@@ -63,6 +63,10 @@ func TestExecImage(t *testing.T) {
 					t.Errorf("%q: exit code %d, want %d and %q:\n%s", c.args, code, c.code, c.want, out)
 				}
 			}
+			// A suite whose tests run in the image, and one with nothing of it.
+			if code, out := run("run", "--source", sourceOf(t)); code != 0 || !strings.Contains(out, "1 of 1 tests passed") {
+				t.Errorf("a suite in an image: exit code %d:\n%s", code, out)
+			}
 			// The name of a registry is pinned from then on.
 			places.push(t, "tool:1", places.other)
 			if code, out := run("exec", "--image", places.registry+"/tool:1"); code != 0 || out != "the image's own command\n" {
@@ -78,11 +82,64 @@ func TestExecImage(t *testing.T) {
 	}
 }
 
+// TestEnvironmentOnEngine has every verb that works in an environment that outlives
+// commands do so on a container engine, and what is left of a keeper that is killed go.
+func TestEnvironmentOnEngine(t *testing.T) {
+	t.Parallel()
+	path := buildDoor(t)
+	for _, backend := range []string{"docker", "podman"} {
+		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
+			needBackend(t, backend)
+			places := newPlaces(t)
+			defer places.forget(t, backend)
+			image := "layout:" + places.layout + "#tool:1"
+			run := project(t, path, "[backend]\ntype = \""+backend+"\"\n", suiteIn(image))
+			room := fmt.Sprintf("door-%d", time.Now().UnixNano())
+			does := func(code int, want string, args ...string) string {
+				t.Helper()
+				got, out := run(args...)
+				if got != code || !regexp.MustCompile(want).MatchString(out) {
+					t.Fatalf("%q: exit code %d, want %d and %q:\n%s", args, got, code, want, out)
+				}
+				return out
+			}
+			does(0, `back end +`+backend, "environment", "create", "--name", room, "--memory", "2048")
+			defer func() { run("environment", "delete", "--name", room, "--force") }()
+			does(0, room+` +running +full +`+backend, "environment", "list")
+			does(0, `container +one`, "container", "start", image, "--name", "one", "--", "sh", "-c", "echo said; sleep 1000")
+			does(0, `one +generic +running`, "container", "list")
+			does(0, `(?m)^name +: one`, "exec", "--environment", room, "--image", image, "--", "sh", "-c", "echo name : one")
+			does(125, `does not see the files of this machine`, "exec", "--environment", room, "--", "true")
+			does(0, `containers +2 created`, "metrics", "show")
+			does(0, `^said\n`, "container", "logs", "one")
+			does(0, `stopped +one`, "container", "stop", "one", "--force")
+			does(0, `1 of 1 tests passed`, "test", "run", "--environment", room, "--source", sourceOf(t))
+			does(0, `passed`, "test", "results")
+			does(0, `removed +`+room, "environment", "delete", "--name", room)
+			does(0, `^No environments`, "environment", "list")
+		})
+	}
+}
+
+// suiteIn is a project whose tests run in an image.
+func suiteIn(image string) string {
+	return "[[cleanroom.suite]]\nrunner = \"sh\"\nimage = \"" + image + "\"\n"
+}
+
+// sourceOf is a tree with a test that passes in the image alone.
+func sourceOf(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "one_test.sh"), []byte("test \"$MADE\" = 'by a test' && test -x /bin/busybox && test ! -e /usr/bin\n"))
+	return dir
+}
+
 // needBackend skips a test for which there is no back end here.
 func needBackend(t *testing.T, name string) {
 	t.Helper()
-	if name == "docker" {
-		e, err := engine.Open(engine.Find("docker"), "")
+	if name != "embedded" {
+		e, err := engine.Open(engine.Find(name), "")
 		if err == nil {
 			defer e.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -90,7 +147,7 @@ func needBackend(t *testing.T, name string) {
 			err = e.Ping(ctx)
 		}
 		if err != nil {
-			t.Skipf("no docker to test with: %v", err)
+			t.Skipf("no %s to test with: %v", name, err)
 		}
 		return
 	}
@@ -114,10 +171,10 @@ func buildDoor(t *testing.T) string {
 
 // project returns what runs the door in a project with that configuration, and a cache
 // of its own. What it returns begins with the output, and ends with the errors.
-func project(t *testing.T, path, config string) func(args ...string) (code int, out string) {
+func project(t *testing.T, path, config, ggen string) func(args ...string) (code int, out string) {
 	t.Helper()
 	dir, cache := t.TempDir(), t.TempDir()
-	for name, content := range map[string]string{"ggen.toml": "", ".cleanroom/config.toml": config} {
+	for name, content := range map[string]string{"ggen.toml": ggen, ".cleanroom/config.toml": config} {
 		write(t, filepath.Join(dir, name), []byte(content))
 	}
 	return func(args ...string) (int, string) {

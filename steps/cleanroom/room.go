@@ -76,6 +76,9 @@ func (s Step) verify(env sandbox.Environment) (notes []string, err error) {
 	if effective.Level < s.MinIsolation {
 		return nil, fault.New(fault.Internal, "", "back end %s gave isolation %s where %s was asked for", s.Backend.Name(), effective.Level, s.MinIsolation)
 	}
+	if s.Policy == nil {
+		return nil, nil
+	}
 	notes, err = s.Policy.Verify(s.MinIsolation, s.limits(), effective)
 	return notes, fault.Wrap(err, fault.Unavailable, "", "environment of back end "+s.Backend.Name())
 }

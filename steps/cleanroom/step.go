@@ -46,8 +46,9 @@ type Step struct {
 	// Limits bound each command of the phase, but Wall all of them together; see
 	// [DefaultLimits].
 	Limits sandbox.Limits
-	// Policy bounds what is in force in an environment, beside Limits.
-	Policy Policy
+	// Policy, beside Limits, bounds what is in force in an environment, which is read
+	// back; nil where Backend gives one that is there already, with limits of its own.
+	Policy *Policy
 	// Toolchain returns the installation of the host for a kind; none is of kind
 	// fault.Unavailable, and says what to install.
 	Toolchain func(ctx context.Context, kind Kind) (Toolchain, error)

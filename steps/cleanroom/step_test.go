@@ -498,6 +498,7 @@ func TestRunRefuses(t *testing.T) {
 // ignores gives a back end whose environments have a limit that is not the one asked for.
 func ignores(limit, inForce string) func(*lab, state.State) state.State {
 	return func(l *lab, s state.State) state.State {
+		l.step.Policy = &cleanroom.Policy{}
 		l.step.Backend = ignoring{l.back, sandbox.Enforcement{Name: limit, Value: inForce, By: "the engine"}}
 		return s
 	}

@@ -195,7 +195,8 @@ func NewStep(ctx context.Context, a *app.App, project *config.Project, o Options
 	if err != nil {
 		return nil, err
 	}
-	if err := policyOf(project).Check(cleanroom.Demand{Limits: o.limits(project)}); err != nil {
+	policy := policyOf(project)
+	if err := policy.Check(cleanroom.Demand{Limits: o.limits(project)}); err != nil {
 		return nil, err
 	}
 	cache, err := a.CacheDir()
@@ -216,7 +217,7 @@ func NewStep(ctx context.Context, a *app.App, project *config.Project, o Options
 		return nil, err
 	}
 	step := &cleanroom.Step{
-		Backend: back, MinIsolation: level, Limits: o.limits(project), Policy: policyOf(project),
+		Backend: back, MinIsolation: level, Limits: o.limits(project), Policy: &policy,
 		Toolchain: findToolchain(cache), Fingerprint: func(context.Context) (string, error) { return toolchain.Fingerprint(), nil },
 		Imager: oci.Client{}, Suites: tests, Network: cleanroom.Network(project.Cleanroom.Network), Prepare: prepare(a, project, cache),
 		Package: imageOf(project), Bases: Images(a, project, cache, project.Deploy.Environment), Builder: builderOf(project),

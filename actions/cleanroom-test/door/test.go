@@ -79,7 +79,7 @@ func (t *TestRun) Run(ctx context.Context, a *app.App) (err error) {
 		return err
 	}
 	if e != nil {
-		step.Backend = r.keeper.In(e.Name())
+		step.Backend, step.Policy = r.keeper.In(e.Name()), nil
 	}
 	if t.Profile {
 		stop, err := profile(filepath.Join(step.Tests.ResultsDir, cleanroom.FileProfile))
