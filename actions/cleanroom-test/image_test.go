@@ -182,7 +182,7 @@ func project(t *testing.T, path, config, ggen string) func(args ...string) (code
 		var out, errs bytes.Buffer
 		cmd := exec.CommandContext(t.Context(), path, args...)
 		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + cache, "XDG_CACHE_HOME=" + cache, "DOCKER_HOST=" + os.Getenv("DOCKER_HOST")}
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + cache, "XDG_CACHE_HOME=" + cache, "DOCKER_HOST=" + os.Getenv("DOCKER_HOST"), "CONTAINER_HOST=" + os.Getenv("CONTAINER_HOST")}
 		if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 			t.Fatal(err)
 		}
