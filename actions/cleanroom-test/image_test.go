@@ -200,7 +200,8 @@ func write(t *testing.T, path string, content []byte) {
 	}
 }
 
-// places is where one image is: a busybox with a user, a directory and a variable.
+// places is where one image is, of each test its own: a busybox with a directory and
+// variables.
 type places struct {
 	layout, archive, registry, digest string
 	manifest, other                   []byte // other names no layer
@@ -249,7 +250,7 @@ func newPlaces(t *testing.T) *places {
 	layers := []any{blob("application/vnd.oci.image.layer.v1.tar", layer.Bytes())}
 	config := blob("application/vnd.oci.image.config.v1+json", marshal(map[string]any{
 		"os": "linux", "architecture": runtime.GOARCH,
-		"config": map[string]any{"Cmd": []string{"echo", "the image's own command"}, "WorkingDir": "/data", "Env": []string{"MADE=by a test"}},
+		"config": map[string]any{"Cmd": []string{"echo", "the image's own command"}, "WorkingDir": "/data", "Env": []string{"MADE=by a test", "FOR=" + t.Name()}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []any{layers[0].(map[string]any)["digest"]}},
 	}))
 	const manifest = "application/vnd.oci.image.manifest.v1+json"
