@@ -25,6 +25,12 @@ func TestLocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got, err := directory(root, "/etc/alternatives/../../bin"); err != nil || got != filepath.Join(root, "usr/bin") {
+		t.Errorf("a directory from outside is %q, %v", got, err)
+	}
+	if got, err := directory(root, "/"); err != nil || got != root {
+		t.Errorf("the root from outside is %q, %v", got, err)
+	}
 	for _, c := range []struct{ name, program, real, outside string }{
 		{"busybox", "/bin/busybox", "/usr/bin/busybox", "/bin/busybox"},
 		{"/bin/ls", "/bin/ls", "/usr/bin/busybox", "/bin/ls"},

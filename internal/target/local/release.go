@@ -219,8 +219,10 @@ func (t *Target) launch(p prepared) (Launch, error) {
 		l.Argv[0], l.Root = program, root
 		return l, nil
 	}
-	l.Argv[0], err = outside(root, program, real)
-	l.Dir = filepath.Join(root, filepath.FromSlash(workdir))
+	if l.Argv[0], err = outside(root, program, real); err != nil {
+		return Launch{}, err
+	}
+	l.Dir, err = directory(root, workdir)
 	return l, err
 }
 
@@ -249,6 +251,17 @@ func locate(root, workdir, searchPath, name string) (program, real string, err e
 	}
 	return "", "", fault.New(fault.Finding, "check the image's entry point, or [service] command",
 		"program %q is not a file of the image", name)
+}
+
+// directory returns the path at which the host has a directory of the image.
+func directory(root, dir string) (_ string, err error) {
+	tree, err := oci.OpenTree(root)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	real, _, err := tree.Follow(dir)
+	return filepath.Join(root, filepath.FromSlash(real)), fault.Wrap(err, fault.Finding, "", "working directory of the image")
 }
 
 // outside returns the path at which the host has a program of the image. One that is
