@@ -39,8 +39,6 @@ type Demand struct {
 	// HostNetwork asks for the network of the host, Privileged for root with all
 	// capabilities.
 	HostNetwork, Privileged bool
-	// Containers are those that may run at a time.
-	Containers int
 }
 
 // Check returns, as one fault.Usage, everything in d that the policy does not allow.
@@ -55,9 +53,6 @@ func (p Policy) Check(d Demand) error {
 	}
 	if p.MaxCPUs > 0 && d.Limits.CPUs > p.MaxCPUs {
 		refuse("ask for less, or raise max_cpus in "+file, "%s processors: the policy allows %s", plain(d.Limits.CPUs), plain(p.MaxCPUs))
-	}
-	if p.MaxContainers > 0 && d.Containers > p.MaxContainers {
-		refuse("ask for fewer at a time, or raise max_containers in "+file, "%d containers at a time: the policy allows %d", d.Containers, p.MaxContainers)
 	}
 	const instead = "leave it out: containers of an environment reach each other"
 	switch {

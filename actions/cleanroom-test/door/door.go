@@ -153,9 +153,6 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	if err := r.TestOptions.apply(a, project, &step.Tests); err != nil {
 		return err
 	}
-	if err := boundContainers(step); err != nil {
-		return err
-	}
 	if r.Source != "" {
 		if len(chain.State) > 0 {
 			return fault.New(fault.Usage, "leave one of the two out", "both --source and --state say what is built")
@@ -174,16 +171,6 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	}
 	rooms.keepTestMetrics(ctx, nil, step.Tests.ResultsDir, start)
 	return err
-}
-
-// boundContainers refuses more containers at a time, services and tests, than the policy
-// allows. Where nobody says how many tests run at a time, they are as many as there may be.
-func boundContainers(step *cleanroom.Step) error {
-	most, services, tests := step.Policy.MaxContainers, len(step.Services), &step.Tests.Parallel
-	if *tests == 0 && most > 0 && services+cleanroom.DefaultParallel > most {
-		*tests = max(most-services, 1)
-	}
-	return step.Policy.Check(cleanroom.Demand{Containers: services + *tests})
 }
 
 // NewStep returns the phase as project and options ask for it.
