@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,7 +91,8 @@ func start(t *testing.T, r service.Room, specs ...service.Spec) *service.Set {
 
 // patient bounds what a test waits for.
 func patient(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	// Clusters are made first, of each script one.
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -414,7 +416,7 @@ func TestKindOf(t *testing.T) {
 	}
 }
 
-// TestTemplates: one of many who fill at once wins, a failure leaves nothing.
+// TestTemplates: of many who fill at once one does it, a failure leaves nothing.
 func TestTemplates(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "templates")
@@ -424,9 +426,11 @@ func TestTemplates(t *testing.T) {
 		t.Errorf("error: %v", err)
 	}
 	var all sync.WaitGroup
+	var filled atomic.Int32
 	for range 8 {
 		all.Go(func() {
 			got, err := store.Get(t.Context(), "a", func(_ context.Context, dir string) error {
+				filled.Add(1)
 				return os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)
 			})
 			if err != nil {
@@ -437,6 +441,9 @@ func TestTemplates(t *testing.T) {
 		})
 	}
 	all.Wait()
+	if filled.Load() != 1 {
+		t.Errorf("filled %d times", filled.Load())
+	}
 	// What a killed process was filling goes when the next is filled: process 1 is
 	// another's, and no process has this number.
 	for _, name := range []string{".new-1-x", ".new-4194305-x"} {

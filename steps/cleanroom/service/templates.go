@@ -26,9 +26,9 @@ type Templates struct {
 var templateKey = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`) })
 
 // Get returns the directory of key, which fill has filled, now or in an earlier run.
-// Several processes may fill the same at once: the first to end wins. A fill that
-// fails or is killed leaves nothing that is ever used. What nobody used for long goes
-// when another is filled.
+// This process fills it once, and others may do so at the same time: the first to end
+// wins. A fill that fails or is killed leaves nothing that is ever used. What nobody used
+// for long goes when another is filled.
 func (t Templates) Get(ctx context.Context, key string, fill func(ctx context.Context, dir string) error) (_ string, err error) {
 	if !templateKey().MatchString(key) {
 		return "", fault.New(fault.Internal, "", "%q is no key of a template", key)
@@ -36,6 +36,16 @@ func (t Templates) Get(ctx context.Context, key string, fill func(ctx context.Co
 	final, now := filepath.Join(t.Dir, key), time.Now()
 	if err := os.Chtimes(final, now, now); err == nil {
 		return final, nil
+	}
+	turn, _ := filling.LoadOrStore(final, make(chan struct{}, 1))
+	select {
+	case turn.(chan struct{}) <- struct{}{}:
+		defer func() { <-turn.(chan struct{}) }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	if err := os.Chtimes(final, now, now); err == nil {
+		return final, nil // meanwhile
 	}
 	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
 		return "", fault.Wrap(err, fault.Unavailable, "", "make the directory of templates")
@@ -64,6 +74,9 @@ func (t Templates) Get(ctx context.Context, key string, fill func(ctx context.Co
 	}
 	return final, nil
 }
+
+// filling has a channel with room for one for each directory that this process fills.
+var filling sync.Map
 
 // stagePrefix begins the names of directories that are being filled; the number of the
 // process that does it follows.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,10 +146,30 @@ func (e *directEnv) Close(ctx context.Context) (err error) {
 		for _, r := range e.runs {
 			err = errors.Join(err, r.Kill(ctx))
 		}
-		err = errors.Join(err, os.RemoveAll(e.dir))
+		err = errors.Join(err, removeSoon(ctx, e.dir))
 		e.d.Open.Done()
 	})
 	return err
+}
+
+// removeSoon removes a directory into which a process that nobody waits for may still
+// write for a moment: the go command counts its uses in the background, below HOME.
+func removeSoon(ctx context.Context, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := os.RemoveAll(dir)
+		if !errors.Is(err, syscall.ENOTEMPTY) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 type directRun struct {
