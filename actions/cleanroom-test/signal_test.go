@@ -221,3 +221,62 @@ func leftIn(t *testing.T, cache, mark string) []string {
 	}
 	return left
 }
+
+// TestHangUp closes the terminal of a command: what was made is removed, unless it was
+// started to outlive that.
+func TestHangUp(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "ultrafast-cleanroom-test") // a name that nohup(1) keeps
+	if err := os.Symlink(exe, program); err != nil {
+		t.Fatal(err)
+	}
+	for _, outlives := range []bool{false, true} {
+		cache := t.TempDir()
+		mark := strconv.FormatInt(time.Now().UnixNano()/1000, 10)
+		argv := []string{program, "exec", "--min-isolation", "none", "--", "sh", "-c", "echo ready; read x; echo $x; sleep " + mark + " & kill $!"}
+		if outlives {
+			argv = append([]string{"nohup"}, argv...)
+		}
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "XDG_CACHE_HOME="+cache)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
+		if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		want := 130
+		if outlives {
+			want = 0
+			if _, err := io.WriteString(in, "on\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		said, _ := io.ReadAll(out)
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != want || outlives != (string(said) == "on\n") {
+			t.Errorf("outlives %v: exit code %d, %q", outlives, code, said)
+		}
+		if left := leftIn(t, cache, mark); len(left) > 0 {
+			t.Errorf("outlives %v: left %q", outlives, left)
+		}
+	}
+}

@@ -191,13 +191,16 @@ const lastGrace = 2 * time.Second
 // timeout(1) signals its child and then the group that the child is in.
 const sameSignal = 300 * time.Millisecond
 
-// interruptible returns a context that SIGINT or SIGTERM cancels. A second signal
-// ends the process at once, but for the SIGTERM that CI systems send seconds after
+// interruptible returns a context that SIGINT, SIGTERM or the end of the terminal
+// cancels, unless nohup(1) keeps the last away. A second signal ends the process at once, but for the SIGTERM that CI systems send seconds after
 // SIGINT: what is being cleaned up then has a moment more.
 func interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	done := make(chan struct{})
 	go func() {
 		var first os.Signal
