@@ -108,8 +108,8 @@ func TestSignals(t *testing.T) {
 }
 
 // TestTimeout ends a command at the moment at which its payload begins: what was made is
-// removed, at once. Of the two signals, as timeout(1) sends them, the second may be one
-// with the first to the kernel.
+// removed, at once. To the kernel, the second of the two signals that timeout(1) sends may
+// be one with the first: TestObey of the app has each taken.
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	exe, err := os.Executable()

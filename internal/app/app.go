@@ -202,35 +202,39 @@ func interruptible() (context.Context, func()) {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	done := make(chan struct{})
-	go func() {
-		var first os.Signal
-		var at time.Time
+	go obey(signals, done, cancel, os.Exit)
+	return ctx, func() { signal.Stop(signals); close(done); cancel(nil) }
+}
+
+// obey is the rest of [interruptible], until done is closed or it has called exit.
+func obey(signals <-chan os.Signal, done <-chan struct{}, cancel context.CancelCauseFunc, exit func(code int)) {
+	var first os.Signal
+	var at time.Time
+	select {
+	case first = <-signals:
+		at = time.Now()
+		cancel(errInterrupted)
+	case <-done:
+		return
+	}
+	var late <-chan time.Time // nil until the signal that follows
+	for {
 		select {
-		case first = <-signals:
-			at = time.Now()
-			cancel(errInterrupted)
+		case s := <-signals:
+			if s == first && time.Since(at) < sameSignal {
+				continue
+			}
+			if s == syscall.SIGTERM && first == os.Interrupt {
+				first, late = s, time.After(lastGrace)
+				continue
+			}
+		case <-late:
 		case <-done:
 			return
 		}
-		var late <-chan time.Time // nil until the signal that follows
-		for {
-			select {
-			case s := <-signals:
-				if s == first && time.Since(at) < sameSignal {
-					continue
-				}
-				if s == syscall.SIGTERM && first == os.Interrupt {
-					first, late = s, time.After(lastGrace)
-					continue
-				}
-			case <-late:
-			case <-done:
-				return
-			}
-			os.Exit(fault.Interrupted.ExitCode())
-		}
-	}()
-	return ctx, func() { signal.Stop(signals); close(done); cancel(nil) }
+		exit(fault.Interrupted.ExitCode())
+		return
+	}
 }
 
 func (a *App) parse(door Door) (func(context.Context) error, error) {
