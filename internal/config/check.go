@@ -210,23 +210,22 @@ func plain(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 func (p *Project) checkWords(add func(error)) {
 	for _, w := range []struct {
 		setting, value string
-		known          []string
 	}{
-		{"cleanroom.min_isolation", p.Cleanroom.MinIsolation, []string{"full", "reduced", "none"}},
-		{"cleanroom.network", p.Cleanroom.Network, []string{"none", "internal", "allow-list"}},
-		{"cleanroom.prepare.network", p.Cleanroom.Prepare.Network, []string{"none", "allow-list"}},
-		{"cleanroom.package.builder", p.Cleanroom.Package.Builder, []string{"", "auto", "docker", "buildah"}},
-		{"cleanroom.package.build_network", p.Cleanroom.Package.BuildNetwork, []string{"none", "default"}},
-		{"backend.type", p.Backend.Type, []string{"auto", "embedded", "docker", "podman", "testcontainers", "kubernetes"}},
-		{"environment.default_network", p.Environment.DefaultNetwork, []string{"isolated", "host"}},
-		{"template.engine", p.Template.Engine, []string{"tera", "gotmpl"}},
-		{"deploy.target", p.Deploy.Target, []string{"local", "docker", "kubernetes"}},
-		{"deploy.strategy", p.Deploy.Strategy, []string{"blue-green", "canary", "rolling"}},
-		{"metrics.output_format", p.Metrics.OutputFormat, []string{"json", "text"}},
+		{"cleanroom.min_isolation", p.Cleanroom.MinIsolation},
+		{"cleanroom.network", p.Cleanroom.Network},
+		{"cleanroom.prepare.network", p.Cleanroom.Prepare.Network},
+		{"cleanroom.package.builder", p.Cleanroom.Package.Builder},
+		{"cleanroom.package.build_network", p.Cleanroom.Package.BuildNetwork},
+		{"backend.type", p.Backend.Type},
+		{"environment.default_network", p.Environment.DefaultNetwork},
+		{"template.engine", p.Template.Engine},
+		{"deploy.target", p.Deploy.Target},
+		{"deploy.strategy", p.Deploy.Strategy},
+		{"metrics.output_format", p.Metrics.OutputFormat},
 	} {
-		if !slices.Contains(w.known, w.value) {
-			hint := fault.DidYouMean(w.value, w.known)
-			add(p.fail(w.setting, hint, "%q is not one of %s", w.value, strings.Join(w.known, ", ")))
+		if known := choices[w.setting]; !slices.Contains(known, w.value) {
+			hint := fault.DidYouMean(w.value, known)
+			add(p.fail(w.setting, hint, "%q is not one of %s", w.value, strings.Join(known, ", ")))
 		}
 	}
 	if p.Deploy.Environment == "" || strings.ContainsAny(p.Deploy.Environment, "/\\ .") {

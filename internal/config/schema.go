@@ -112,8 +112,8 @@ func (s *schema) setDefault(v reflect.Value) {
 	}
 }
 
-// choices are the words that a setting accepts, bounds the numbers, as check has
-// them; a test asks the loader.
+// choices are the words that a setting accepts, for check too; bounds are the numbers, as
+// check has them: a test asks the loader.
 var (
 	choices = map[string][]string{
 		"cleanroom.min_isolation":         {"full", "reduced", "none"},
@@ -123,7 +123,8 @@ var (
 		"cleanroom.service[].kind":        sidecarKinds,
 		"cleanroom.package.builder":       {"", "auto", "docker", "buildah"},
 		"cleanroom.package.build_network": {"none", "default"},
-		"backend.type":                    {"auto", "embedded", "docker", "podman", "testcontainers", "kubernetes"},
+		"backend.type":                    {"auto", "embedded", "docker", "podman", "testcontainers"},
+		"environment.default_network":     {"isolated", "host"},
 		"template.engine":                 {"tera", "gotmpl"},
 		"deploy.target":                   {"local", "docker", "kubernetes"},
 		"deploy.strategy":                 {"blue-green", "canary", "rolling"},

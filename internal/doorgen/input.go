@@ -191,6 +191,8 @@ func inputOf(f reflect.StructField) (Input, error) {
 		in.List, t = true, t.Elem()
 	case reflect.Map:
 		in.List, in.Map, t = true, true, t.Elem()
+	case reflect.Pointer: // of a flag whose zero is not its default
+		t = t.Elem()
 	}
 	switch kind := t.Kind(); {
 	case t == reflect.TypeFor[time.Duration]():

@@ -10,6 +10,7 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,31 @@ func ParseLevel(s string) (Level, error) {
 		}
 	}
 	return 0, fmt.Errorf("unknown isolation level %q: the levels are full, reduced, none", s)
+}
+
+// MarshalText returns [Level.String].
+func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalJSON reads the name of a level, or its number, which the journals of earlier
+// versions have.
+func (l *Level) UnmarshalJSON(b []byte) error {
+	var number int
+	if json.Unmarshal(b, &number) == nil {
+		if number < int(None) || number > int(Full) {
+			return fmt.Errorf("isolation level %d: the levels are 0 to %d", number, Full)
+		}
+		*l = Level(number)
+		return nil
+	}
+	var name string
+	if err := json.Unmarshal(b, &name); err != nil {
+		return err
+	}
+	read, err := ParseLevel(name)
+	if err == nil {
+		*l = read
+	}
+	return err
 }
 
 // Backend creates, lists and deletes environments.
@@ -166,21 +192,21 @@ type Limits struct {
 // Enforcement says how one limit or protection is enforced.
 type Enforcement struct {
 	// Name is "memory", "pids", "network", "seccomp", …
-	Name string
+	Name string `json:"name"`
 	// Value is the value in force, read back where it can be.
-	Value string
+	Value string `json:"value"`
 	// By is the mechanism: "cgroup v1", "rlimit", "namespace", "deadline"; or
 	// "not enforced", with the reason in Value.
-	By string
+	By string `json:"by"`
 }
 
 // Effective is what is in force in an environment.
 type Effective struct {
-	Level Level
+	Level Level `json:"level"`
 	// Why says why the level is not Full; empty if it is.
-	Why []string
+	Why []string `json:"why,omitempty"`
 	// Enforced is sorted by name.
-	Enforced []Enforcement
+	Enforced []Enforcement `json:"enforced"`
 }
 
 // Environment is a private place in which containers run.
@@ -315,29 +341,36 @@ type ExecSpec struct {
 
 // Usage is what a container used. A field is zero if it could not be measured.
 type Usage struct {
-	Wall, CPU time.Duration
+	Wall time.Duration `json:"wall_nanoseconds"`
+	CPU  time.Duration `json:"cpu_nanoseconds"`
 	// Memory and PeakMemory are in bytes.
-	Memory, PeakMemory int64
+	Memory     int64 `json:"memory_bytes"`
+	PeakMemory int64 `json:"peak_memory_bytes"`
 	// ReadBytes and WriteBytes passed block devices.
-	ReadBytes, WriteBytes int64
+	ReadBytes  int64 `json:"read_bytes"`
+	WriteBytes int64 `json:"write_bytes"`
 	// PIDs are the processes and threads of now.
-	PIDs int
+	PIDs int `json:"pids"`
 }
 
 // ExitStatus is how a container ended and what it used.
 type ExitStatus struct {
 	// Code is the exit code, or 128 + the signal's number.
-	Code int
+	Code int `json:"code"`
 	// Signal is the name of the signal that ended it, or empty.
-	Signal string
+	Signal string `json:"signal,omitempty"`
 	// OOM reports that the memory limit killed it, TimedOut that the wall limit
 	// did, OutputLimit that it wrote too much.
-	OOM, TimedOut, OutputLimit bool
-	Wall, CPU                  time.Duration
+	OOM         bool          `json:"out_of_memory,omitempty"`
+	TimedOut    bool          `json:"timed_out,omitempty"`
+	OutputLimit bool          `json:"output_limit,omitempty"`
+	Wall        time.Duration `json:"wall_nanoseconds"`
+	CPU         time.Duration `json:"cpu_nanoseconds"`
 	// PeakMemory is in bytes; zero if it could not be measured.
-	PeakMemory int64
+	PeakMemory int64 `json:"peak_memory_bytes"`
 	// ReadBytes and WriteBytes passed block devices; zero if that could not be measured.
-	ReadBytes, WriteBytes int64
+	ReadBytes  int64 `json:"read_bytes"`
+	WriteBytes int64 `json:"write_bytes"`
 }
 
 // OK reports whether the process ended by itself with code 0.

@@ -43,7 +43,7 @@ type ContainerStart struct {
 	PasswordFile string            `type:"path" placeholder:"FILE" help:"File that holds the password."`
 	Port         int               `placeholder:"PORT" help:"TCP port of the service. Default: the usual one of the image."`
 	WaitReady    bool              `help:"Wait until the service answers, several times in a row."`
-	Timeout      int               `placeholder:"SECONDS" help:"How long to wait for that. Default: as the project says, else 60."`
+	Timeout      *int              `placeholder:"SECONDS" help:"How long to wait for that. Default: as the project says, else 60."`
 }
 
 // Help shows how it is called.
@@ -161,8 +161,8 @@ func (c *ContainerStart) spec(r *rooms, image string, s service) (sandbox.Contai
 	if c.Port < 0 || c.Port > 65535 {
 		return none, fault.New(fault.Usage, "choose 1 to 65535", "--port %d", c.Port)
 	}
-	if c.Timeout < 0 || c.Timeout > 86400 {
-		return none, fault.New(fault.Usage, "choose 1 to 86400", "--timeout %d", c.Timeout)
+	if t := c.Timeout; t != nil && (*t < 1 || *t > maxSeconds) {
+		return none, fault.New(fault.Usage, "choose 1 to 86400 seconds", "--timeout %d", *t)
 	}
 	spec := sandbox.ContainerSpec{Name: cmp.Or(c.Name, defaultName(image, s)), Argv: trimDashes(c.Argv)}
 	if len(spec.Argv) == 0 {
@@ -320,7 +320,7 @@ func (c *ContainerStart) await(ctx context.Context, r *rooms, e *keeper.Environm
 			close(ended)
 		}
 	}()
-	timeout := time.Duration(cmp.Or(c.Timeout, r.project.Containers.StartTimeoutSeconds)) * time.Second
+	timeout := seconds(c.Timeout, r.project.Containers.StartTimeoutSeconds)
 	wait := readiness.Wait{Timeout: timeout, InARow: 3, Ended: ended}
 	err := wait.For(ctx, s.probe(net.JoinHostPort(info.Address, strconv.Itoa(info.Port))), e.Dial)
 	if err == nil {
@@ -347,12 +347,23 @@ func (c *ContainerStart) await(ctx context.Context, r *rooms, e *keeper.Environm
 // closeTime bounds what is cleaned up after a command was told to end.
 const closeTime = 10 * time.Second
 
+// maxSeconds bounds the waits of containers.
+const maxSeconds = 86400
+
+// seconds is the time that a flag says, or the project.
+func seconds(flag *int, otherwise int) time.Duration {
+	if flag != nil {
+		otherwise = *flag
+	}
+	return time.Duration(otherwise) * time.Second
+}
+
 // ContainerStop stops a container.
 type ContainerStop struct {
 	Selector
 	Name     string `arg:"" optional:"" twin:"name" help:"Name of the container."`
 	NameFlag string `name:"name" placeholder:"NAME" help:"The same as a flag."`
-	Timeout  int    `placeholder:"SECONDS" help:"How long it has after SIGTERM before it is killed. Default: as the project says, else 30."`
+	Timeout  *int   `placeholder:"SECONDS" help:"How long it has after SIGTERM before it is killed. Default: as the project says, else 30."`
 	Force    bool   `help:"Kill it at once; that it does not run is no mistake."`
 }
 
@@ -369,8 +380,8 @@ func (c *ContainerStop) Run(ctx context.Context, a *app.App) error {
 	if name == "" {
 		return fault.New(fault.Usage, "`container list` shows them", "no container was named")
 	}
-	if c.Timeout < 0 || c.Timeout > 86400 {
-		return fault.New(fault.Usage, "choose 0 to 86400, or --force", "--timeout %d", c.Timeout)
+	if t := c.Timeout; t != nil && (*t < 0 || *t > maxSeconds) {
+		return fault.New(fault.Usage, "choose 0 to 86400 seconds", "--timeout %d", *t)
 	}
 	r, err := openRooms(a)
 	if err != nil {
@@ -380,7 +391,7 @@ func (c *ContainerStop) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	grace := time.Duration(cmp.Or(c.Timeout, r.project.Containers.StopTimeoutSeconds)) * time.Second
+	grace := seconds(c.Timeout, r.project.Containers.StopTimeoutSeconds)
 	if c.Force {
 		grace = 0
 	}

@@ -54,11 +54,11 @@ func New() app.Door {
 
 // Options are what a caller may say besides the project file.
 type Options struct {
-	MinIsolation string        `enum:",full,reduced,none" default:"" placeholder:"LEVEL" help:"Weakest isolation that is accepted: full, reduced or none. The strongest that the machine allows is used. Default: as the project says, else full."`
-	Memory       int           `placeholder:"MB" help:"Memory limit of one command."`
-	CPUs         float64       `name:"cpus" placeholder:"N" help:"Processor limit of one command."`
-	PIDs         int           `name:"pids" placeholder:"N" help:"Limit of processes and threads."`
-	Timeout      time.Duration `placeholder:"DURATION" help:"Time limit of one command."`
+	MinIsolation string         `enum:",full,reduced,none" default:"" placeholder:"LEVEL" help:"Weakest isolation that is accepted: full, reduced or none. The strongest that the machine allows is used. Default: as the project says, else full."`
+	Memory       *int           `placeholder:"MB" help:"Memory limit of one command."`
+	CPUs         *float64       `name:"cpus" placeholder:"N" help:"Processor limit of one command."`
+	PIDs         *int           `name:"pids" placeholder:"N" help:"Limit of processes and threads."`
+	Timeout      *time.Duration `placeholder:"DURATION" help:"Time limit of one command."`
 }
 
 // level returns the isolation level that options and project ask for.
@@ -74,26 +74,40 @@ func (o Options) level(project *config.Project) (sandbox.Level, error) {
 	return level, nil
 }
 
-// check refuses what is out of range, with the ranges of the project file. Zero is
-// a flag that was not given.
+// check refuses what is out of range, with the ranges of the project file.
 func (o Options) check() error {
 	for _, flag := range []struct {
 		name        string
-		value       float64
+		value       *float64 // nil for a flag that was not given
 		least, most float64
 		unit        string
 	}{
-		{"--memory", float64(o.Memory), 16, 1 << 22, "MB"},
+		{"--memory", number(o.Memory), 16, 1 << 22, "MB"},
 		{"--cpus", o.CPUs, 0.01, 4096, "processors"},
-		{"--pids", float64(o.PIDs), 1, 1 << 22, "processes"},
-		{"--timeout", o.Timeout.Seconds(), 0.001, (24 * time.Hour).Seconds(), "seconds"},
+		{"--pids", number(o.PIDs), 1, 1 << 22, "processes"},
+		{"--timeout", inSeconds(o.Timeout), 0.001, (24 * time.Hour).Seconds(), "seconds"},
 	} {
-		if flag.value != 0 && !(flag.value >= flag.least && flag.value <= flag.most) {
+		if v := flag.value; v != nil && !(*v >= flag.least && *v <= flag.most) {
 			return fault.New(fault.Usage, "leave it out for the limit of the project", "%s %s: it may be %g to %.0f %s",
-				flag.name, strconv.FormatFloat(flag.value, 'f', -1, 64), flag.least, flag.most, flag.unit)
+				flag.name, strconv.FormatFloat(*flag.value, 'f', -1, 64), flag.least, flag.most, flag.unit)
 		}
 	}
 	return nil
+}
+
+// number returns what a flag says, if it was given.
+func number(flag *int) *float64 {
+	if flag == nil {
+		return nil
+	}
+	return new(float64(*flag))
+}
+
+func inSeconds(flag *time.Duration) *float64 {
+	if flag == nil {
+		return nil
+	}
+	return new(flag.Seconds())
 }
 
 func (o Options) limits(project *config.Project) sandbox.Limits {

@@ -25,9 +25,9 @@ type EnvironmentCreate struct {
 	Isolated     *bool         `negatable:"" help:"A network of its own, whose containers reach each other and nothing else. Default: as the project says, else yes; the policy enforces it."`
 	Persistent   bool          `help:"Keep it until it is deleted, however long nobody uses it."`
 	TTL          time.Duration `name:"ttl" default:"1h" placeholder:"DURATION" help:"Remove it when nobody has used it for so long."`
-	Memory       int           `placeholder:"MB" help:"Memory limit of all that runs in it. Default: as the project says, else 1024."`
-	CPUs         float64       `name:"cpus" placeholder:"N" help:"Processor limit of all that runs in it. Default: as the project says, else 2."`
-	PIDs         int           `name:"pids" placeholder:"N" help:"Limit of processes and threads."`
+	Memory       *int          `placeholder:"MB" help:"Memory limit of all that runs in it. Default: as the project says, else 1024."`
+	CPUs         *float64      `name:"cpus" placeholder:"N" help:"Processor limit of all that runs in it. Default: as the project says, else 2."`
+	PIDs         *int          `name:"pids" placeholder:"N" help:"Limit of processes and threads."`
 	MinIsolation string        `enum:",full,reduced,none" default:"" placeholder:"LEVEL" help:"Weakest isolation that is accepted: full, reduced or none. Default: as the project says, else full."`
 }
 

@@ -141,17 +141,17 @@ func (o *outlet) failed() error {
 
 // over returns limits with what the flags say in their place.
 func (o Options) over(limits sandbox.Limits) sandbox.Limits {
-	if o.Memory > 0 {
-		limits.Memory = int64(o.Memory) << 20
+	if o.Memory != nil {
+		limits.Memory = int64(*o.Memory) << 20
 	}
-	if o.CPUs > 0 {
-		limits.CPUs = o.CPUs
+	if o.CPUs != nil {
+		limits.CPUs = *o.CPUs
 	}
-	if o.PIDs > 0 {
-		limits.PIDs = o.PIDs
+	if o.PIDs != nil {
+		limits.PIDs = *o.PIDs
 	}
-	if o.Timeout > 0 {
-		limits.Wall = o.Timeout
+	if o.Timeout != nil {
+		limits.Wall = *o.Timeout
 	}
 	return limits
 }

@@ -64,7 +64,7 @@ func (t *TestRun) Run(ctx context.Context, a *app.App) (err error) {
 		return err
 	}
 	if t.Parallel != nil && !*t.Parallel {
-		t.MaxParallel = 1
+		t.MaxParallel = new(1)
 	}
 	if err := t.TestOptions.apply(a, r.project, &step.Tests); err != nil {
 		return err

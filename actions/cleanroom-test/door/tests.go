@@ -19,14 +19,14 @@ import (
 
 // TestOptions are what a caller may say of the tests besides the project's files.
 type TestOptions struct {
-	File        []string      `sep:"none" placeholder:"FILE" help:"Run this test file alone, and make no image; may be repeated."`
-	Files       []string      `sep:"none" placeholder:"PATTERN" help:"Run the test files that match, ** being any number of directories, and make no image; may be repeated."`
-	MaxParallel int           `placeholder:"N" help:"Test processes that run at a time. Default: as the project says, else 8."`
-	TestTimeout time.Duration `placeholder:"DURATION" help:"Time limit of one test process. Default: as the project says, else 1m."`
-	Retries     int           `placeholder:"N" help:"Run again what failed, up to N times; what passes then is reported as flaky. Default: as the project says."`
-	FailFast    bool          `help:"End the run at the first failure."`
-	Durations   string        `type:"path" placeholder:"FILE" help:"Cut shards by the durations.json of an earlier run. Default: .cleanroom/durations.json of the project, if it is there."`
-	ResultsDir  string        `type:"path" placeholder:"DIR" help:"Write results.json, junit.xml, results.txt, durations.json and logs to DIR. Default: as the project says, else .cleanroom/test-results."`
+	File        []string       `sep:"none" placeholder:"FILE" help:"Run this test file alone, and make no image; may be repeated."`
+	Files       []string       `sep:"none" placeholder:"PATTERN" help:"Run the test files that match, ** being any number of directories, and make no image; may be repeated."`
+	MaxParallel *int           `placeholder:"N" help:"Test processes that run at a time. Default: as the project says, else 8."`
+	TestTimeout *time.Duration `placeholder:"DURATION" help:"Time limit of one test process. Default: as the project says, else 1m."`
+	Retries     *int           `placeholder:"N" help:"Run again what failed, up to N times; what passes then is reported as flaky. Default: as the project says."`
+	FailFast    bool           `help:"End the run at the first failure."`
+	Durations   string         `type:"path" placeholder:"FILE" help:"Cut shards by the durations.json of an earlier run. Default: .cleanroom/durations.json of the project, if it is there."`
+	ResultsDir  string         `type:"path" placeholder:"DIR" help:"Write results.json, junit.xml, results.txt, durations.json and logs to DIR. Default: as the project says, else .cleanroom/test-results."`
 }
 
 // durationsFile is where a project keeps its durations.
@@ -34,15 +34,18 @@ const durationsFile = ".cleanroom/durations.json"
 
 // apply says to the phase how tests run.
 func (o TestOptions) apply(a *app.App, project *config.Project, t *cleanroom.Tests) error {
+	if err := o.check(); err != nil {
+		return err
+	}
 	c := project.Testing
 	*t = cleanroom.Tests{Files: append(append([]string{}, o.File...), o.Files...)}
 	t.FailFast, t.Retries = o.FailFast || c.FailFast, c.Retries
-	if o.Retries != 0 {
-		t.Retries = o.Retries
+	if o.Retries != nil {
+		t.Retries = *o.Retries
 	}
 	switch {
-	case o.MaxParallel != 0:
-		t.Parallel = o.MaxParallel
+	case o.MaxParallel != nil:
+		t.Parallel = *o.MaxParallel
 	case !c.DefaultParallel:
 		t.Parallel = 1
 	case project.Given("testing.max_parallel_tests"):
@@ -52,8 +55,8 @@ func (o TestOptions) apply(a *app.App, project *config.Project, t *cleanroom.Tes
 		return err
 	}
 	switch {
-	case o.TestTimeout != 0:
-		t.Timeout = o.TestTimeout
+	case o.TestTimeout != nil:
+		t.Timeout = *o.TestTimeout
 	case project.Given("testing.test_timeout_seconds"):
 		t.Timeout = time.Duration(c.TestTimeoutSeconds) * time.Second
 	}
@@ -75,6 +78,17 @@ func (o TestOptions) apply(a *app.App, project *config.Project, t *cleanroom.Tes
 		t.Quarantine = append(t.Quarantine, cleanroom.Quarantined{Test: q.Test, Owner: q.Owner, Reason: q.Reason, Until: until})
 	}
 	return o.readDurations(a, project, t)
+}
+
+// check refuses the zeros that would be the default: what is too much the phase refuses.
+func (o TestOptions) check() error {
+	switch {
+	case o.MaxParallel != nil && *o.MaxParallel < 1:
+		return fault.New(fault.Usage, "choose 1 or more, or leave it out for the default", "--max-parallel %d: no test would run", *o.MaxParallel)
+	case o.TestTimeout != nil && *o.TestTimeout <= 0:
+		return fault.New(fault.Usage, "choose more, such as 30s, or leave it out for the default", "--test-timeout %s: no test would have time", *o.TestTimeout)
+	}
+	return nil
 }
 
 // withinContainers keeps test processes and services within the containers that the

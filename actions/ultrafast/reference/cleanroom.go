@@ -29,11 +29,11 @@ type Environment struct {
 
 // EnvironmentCreate makes an environment.
 type EnvironmentCreate struct {
-	Name       string  `required:"" placeholder:"NAME" help:"Environment name."`
-	Isolated   bool    `help:"Use network isolation."`
-	Persistent bool    `help:"Keep environment after exit."`
-	Memory     int     `placeholder:"MB" help:"Memory limit."`
-	CPUs       float64 `name:"cpus" placeholder:"N" help:"CPU limit."`
+	Name       string   `required:"" placeholder:"NAME" help:"Environment name."`
+	Isolated   bool     `help:"Use network isolation."`
+	Persistent bool     `help:"Keep environment after exit."`
+	Memory     *int     `placeholder:"MB" help:"Memory limit."`
+	CPUs       *float64 `name:"cpus" placeholder:"N" help:"CPU limit."`
 }
 
 // Help shows how it is called.
@@ -100,7 +100,7 @@ type ContainerStart struct {
 	User      string            `placeholder:"USER" help:"Database user."`
 	Password  app.Secret        `placeholder:"PASS" help:"Database password."`
 	WaitReady bool              `help:"Wait for container to be ready."`
-	Timeout   int               `placeholder:"SECONDS" help:"Wait timeout."`
+	Timeout   *int              `placeholder:"SECONDS" help:"Wait timeout."`
 }
 
 // Help shows how it is called.
@@ -119,7 +119,7 @@ func (c *ContainerStart) Run(ctx context.Context, a *app.App) error {
 // ContainerStop stops a container.
 type ContainerStop struct {
 	Name    string `arg:"" help:"Container name."`
-	Timeout int    `placeholder:"SECONDS" help:"Stop timeout."`
+	Timeout *int   `placeholder:"SECONDS" help:"Stop timeout."`
 	Force   bool   `help:"Force stop."`
 }
 
@@ -161,8 +161,8 @@ type TestRun struct {
 	File        []string `placeholder:"FILE" help:"Test file (can be repeated)."`
 	Files       string   `placeholder:"PATTERN" help:"Test file pattern (glob)."`
 	Parallel    bool     `help:"Run tests in parallel."`
-	MaxParallel int      `placeholder:"N" help:"Max parallel tests."`
-	Timeout     int      `placeholder:"SECONDS" help:"Test timeout."`
+	MaxParallel *int     `placeholder:"N" help:"Max parallel tests."`
+	Timeout     *int     `placeholder:"SECONDS" help:"Test timeout."`
 	Env         string   `placeholder:"NAME" help:"Use existing environment."`
 	Debug       bool     `help:"Enable debug output."`
 	Profile     bool     `help:"Enable profiling."`
@@ -175,12 +175,14 @@ func (*TestRun) Help() string {
 
 // Run runs them.
 func (t *TestRun) Run(ctx context.Context, a *app.App) error {
-	if t.Timeout < 0 {
-		return fault.New(fault.Usage, "choose a positive number of seconds", "--timeout %d", t.Timeout)
+	if t.Timeout != nil && *t.Timeout < 1 {
+		return fault.New(fault.Usage, "choose a positive number of seconds", "--timeout %d", *t.Timeout)
 	}
 	run := cleanroom.TestRun{Debug: t.Debug, Profile: t.Profile}
 	run.Environment, run.File, run.MaxParallel = t.Env, t.File, t.MaxParallel
-	run.TestTimeout = time.Duration(t.Timeout) * time.Second
+	if t.Timeout != nil {
+		run.TestTimeout = new(time.Duration(*t.Timeout) * time.Second)
+	}
 	if t.Files != "" {
 		run.Files = []string{t.Files}
 	}

@@ -18,7 +18,7 @@ import (
 
 // version begins every path. A keeper that lives on from another version of this
 // program answers 404 to one that it does not know.
-const version = "/v1/"
+const version = "/v2/"
 
 // maxRequest bounds a request, maxAnswer an answer, in bytes.
 const (
