@@ -121,6 +121,11 @@ func (c *channel) send(v any, files ...*os.File) error {
 func (c *channel) receive(v any) ([]*os.File, error) {
 	b, oob := make([]byte, maxPacket), make([]byte, unix.CmsgSpace(4*maxFiles))
 	n, oobn, flags, _, err := c.conn.ReadMsgUnix(b, oob)
+	if errors.Is(err, syscall.ECONNRESET) {
+		// Said once, and before what is still in the queue, where the other side has
+		// ended without having read everything.
+		n, oobn, flags, _, err = c.conn.ReadMsgUnix(b, oob)
+	}
 	files := received(oob[:oobn])
 	switch {
 	case errors.Is(err, syscall.ECONNRESET):

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -302,4 +303,38 @@ func TestChannel(t *testing.T) {
 		t.Error("a message from a closed channel")
 	}
 	b.close()
+}
+
+// TestLastWord has a process that says how it ended, and ends before it has read what
+// it was sent: its word arrives.
+func TestLastWord(t *testing.T) {
+	t.Parallel()
+	a, other, err := pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	b, err := newChannel(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	for _, err := range []error{
+		b.send(linkMessage{Measure: true}), a.send(linkMessage{Started: true}), a.send(linkMessage{Exited: &exited{Code: 3}}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.close()
+	var m linkMessage
+	if _, err := b.receive(&m); err != nil || !m.Started {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if _, err := b.receive(&m); err != nil || m.Exited == nil || m.Exited.Code != 3 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if _, err := b.receive(&m); !errors.Is(err, io.EOF) {
+		t.Errorf("%v after the end", err)
+	}
 }
