@@ -24,7 +24,8 @@ import (
 
 // Unpack writes the root file system of the image that entry holds below dir, which must
 // exist and be empty, and returns the image's configuration. What a directory of the
-// caller's cannot have is left out, see [Left]; links stay as they are, and whoever opens
+// caller's cannot have is left out, see [Left]; the working directory is made if no layer
+// has it, as container engines do; links stay as they are, and whoever opens
 // a path below dir from outside uses [Tree]. A layer that would leave dir is refused, as
 // is one whose uncompressed bytes are not those that the configuration names.
 func (Client) Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (_ state.ImageConfig, err error) {
@@ -36,6 +37,7 @@ func (Client) Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry,
 		return state.ImageConfig{}, fault.New(fault.Finding, "", "image %s: config names %d layers, manifest %d",
 			img.digest.Short(), len(img.config.RootFS.DiffIDs), len(img.manifest.Layers))
 	}
+	config := img.imageConfig()
 	tree, err := OpenTree(dir)
 	if err != nil {
 		return state.ImageConfig{}, StorageFault(err)
@@ -51,7 +53,12 @@ func (Client) Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry,
 			return state.ImageConfig{}, fmt.Errorf("unpack layer %d of image %s: %w", i, img.digest.Short(), err)
 		}
 	}
-	return img.imageConfig(), nil
+	if dir := config.WorkingDir; dir != "" {
+		if err := StorageFault(tree.Make(dir, 0o755)); err != nil {
+			return state.ImageConfig{}, fmt.Errorf("make the working directory of image %s: %w", img.digest.Short(), err)
+		}
+	}
+	return config, nil
 }
 
 func (i *image) unpackLayer(d v1.Descriptor, diffID v1.Hash, a *Applier) (err error) {

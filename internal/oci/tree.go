@@ -223,3 +223,22 @@ func (t *Tree) ReadFile(name string, limit int64) ([]byte, error) {
 	}
 	return t.root.ReadFile(real)
 }
+
+// Make makes a directory with a mode, whatever the umask, where the image has none; those
+// on the way get 0755. What is there stays as it is.
+func (t *Tree) Make(name string, mode fs.FileMode) error {
+	_, info, err := t.Follow(name)
+	switch {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil:
+		return fault.New(fault.Finding, "", "/%s is not a directory", strings.TrimLeft(name, "/"))
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	real, err := t.resolve(name, true)
+	if err != nil {
+		return err
+	}
+	return t.root.Chmod(real, mode)
+}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,7 +62,10 @@ func (s *subject) start(ctx context.Context, name string) (*instance, error) {
 		return nil, err
 	}
 	in := &instance{env: env, address: net.JoinHostPort(loopback, strconv.Itoa(port)), said: &recent{}, done: make(chan struct{})}
-	spec := s.spec(name, image, env, port)
+	spec, err := s.spec(ctx, name, image, env, port)
+	if err != nil {
+		return nil, err
+	}
 	spec.Stdout, spec.Stderr = in.said, in.said
 	in.started = time.Now()
 	if in.container, err = env.Start(ctx, spec); err != nil {
@@ -91,9 +93,8 @@ func (s *subject) port(exposed []string) int {
 	return defaultPort
 }
 
-// spec places the image in a container. Where there is no private root, its files
-// are mounted and the program is called by where they really are.
-func (s *subject) spec(name string, image *openImage, env sandbox.Environment, port int) sandbox.ContainerSpec {
+// spec places the image in a container.
+func (s *subject) spec(ctx context.Context, name string, image *openImage, env sandbox.Environment, port int) (sandbox.ContainerSpec, error) {
 	cfg := image.config
 	argv := s.step.Service.Command
 	if len(argv) == 0 {
@@ -105,17 +106,9 @@ func (s *subject) spec(name string, image *openImage, env sandbox.Environment, p
 	spec.Env = append(spec.Env, "PORT="+strconv.Itoa(port), "LISTEN="+loopback)
 	if env.Effective().Level == sandbox.Full {
 		spec.Root = image.root
-		return spec
+		return spec, nil
 	}
-	mount := sandbox.Mount{Kind: sandbox.ReadOnly, Source: image.root, Target: "/image"}
-	root := env.Path(name, mount)
-	temp := sandbox.Mount{Kind: sandbox.Scratch, Target: "/tmp"}
-	spec.Mounts, spec.Dir = []sandbox.Mount{mount, temp}, path.Join(root, cfg.WorkingDir)
-	spec.Env = append(spec.Env, "TMPDIR="+env.Path(name, temp))
-	if len(argv) > 0 && strings.HasPrefix(argv[0], "/") {
-		spec.Argv = append([]string{path.Join(root, argv[0])}, argv[1:]...)
-	}
-	return spec
+	return s.withoutRoot(ctx, spec, image, env)
 }
 
 // ended reports whether the service has ended.

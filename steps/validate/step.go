@@ -54,6 +54,9 @@ type Unpacker interface {
 	// Unpack writes the files of the image that entry holds below dir, which
 	// exists and is empty, and returns the image's configuration.
 	Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (state.ImageConfig, error)
+	// Enclose rewrites the links of the image below dir, so that no path through
+	// them leaves dir for a process that has another root.
+	Enclose(ctx context.Context, dir string) error
 }
 
 // Service says how the service is run and when it is well.

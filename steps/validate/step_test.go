@@ -331,7 +331,7 @@ func TestRunRefuses(t *testing.T) {
 		"weaker backend":  {func(l *lab) { l.step.MinIsolation = sandbox.Full }, nil, fault.Internal, "gave isolation none where full"},
 		"another image":   {func(l *lab) { l.spoil = func(l *lab) { l.built.Cleanroom.Image = state.DigestOf([]byte("x")) } }, nil, fault.Finding, "its artifact \"image\" is another"},
 		"changed tree":    {func(l *lab) { l.spoil = func(l *lab) { l.generated.Artifacts[0].Size++; l.tree["go.mod"] = "" } }, nil, fault.Finding, `"tree"`},
-		"program missing": {func(l *lab) { l.step.Service.Command = []string{"/absent"} }, nil, fault.Unavailable, "start the service"},
+		"program missing": {func(l *lab) { l.step.Service.Command = []string{"/absent"} }, nil, fault.Finding, `"/absent" is not a file of the image`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

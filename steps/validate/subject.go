@@ -34,6 +34,8 @@ type subject struct {
 type openImage struct {
 	config state.ImageConfig
 	root   string
+	// enclosed says that no link leads out of root.
+	enclosed bool
 }
 
 const closeTimeout = 30 * time.Second
