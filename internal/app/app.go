@@ -8,7 +8,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -403,7 +402,7 @@ func (a *App) report(err error) int {
 		a.publish(nil, 0, "")
 		return 0
 	}
-	kind, hint := fault.KindOf(err), cmp.Or(fault.HintOf(err), a.hint(err))
+	kind, hint := fault.KindOf(err), a.Hint(err)
 	if kind == fault.Interrupted {
 		hint = "" // whoever was interrupted has nothing to mend
 	}
@@ -424,9 +423,12 @@ func (a *App) report(err error) int {
 	return kind.ExitCode()
 }
 
-// hint returns what to do about an error that does not say it itself: what the
-// operating system refused, or what its kind always means.
-func (a *App) hint(err error) string {
+// Hint returns what to do about an error: what it says itself, or else what helps
+// against what the operating system refused, or what its kind always means.
+func (a *App) Hint(err error) string {
+	if hint := fault.HintOf(err); hint != "" {
+		return hint
+	}
 	switch kind := fault.KindOf(err); {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "free some space on that disk, then run it again"

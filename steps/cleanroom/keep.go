@@ -79,7 +79,7 @@ func (t *trial) lostResults(err error) error {
 		t.step.Log.Warn("test results are not kept", "directory", dir, "error", err)
 		return nil
 	}
-	return fault.Wrap(err, fault.Unavailable, "name a directory that can be written: --results-dir, or testing.results_dir in .cleanroom/config.toml", "keep the test results in "+dir)
+	return fault.Wrap(err, fault.Unavailable, "name a directory that can be written, on a disk with space: --results-dir, or testing.results_dir in .cleanroom/config.toml", "keep the test results in "+dir)
 }
 
 func (t *trial) writeResults() error {
@@ -99,22 +99,16 @@ func (t *trial) writeResults() error {
 	if err != nil {
 		return err
 	}
-	if err := t.removeLogs(); err != nil {
-		return err
-	}
 	files := map[string][]byte{FileResults: asJSON, FileJUnit: asXML, FileText: []byte(t.resultText()), FileDurations: durations}
 	if private {
 		files[fileIgnore] = []byte("*\n") // Git need not see it
 	}
-	for name, content := range files {
-		if err := replaceFile(t.results, name, content); err != nil {
+	if !t.step.Tests.NoLogs {
+		if err := t.addLogs(files); err != nil {
 			return err
 		}
 	}
-	if t.step.Tests.NoLogs {
-		return nil
-	}
-	return t.copyLogs()
+	return t.replaceFiles(files)
 }
 
 // private reports that the directory holds nothing that is not of a test run.
@@ -174,32 +168,43 @@ func (t Tests) keptIn(source *os.Root) map[string]bool {
 	return kept
 }
 
-func (t *trial) copyLogs() error {
+// addLogs adds the logs to the files that are written.
+func (t *trial) addLogs(files map[string][]byte) error {
 	logs, err := fs.ReadDir(t.logs.FS(), ".")
 	if err = errors.Join(err, t.results.MkdirAll(DirLogs, 0o755)); err != nil {
 		return err
 	}
 	for _, l := range logs {
-		b, err := t.logs.ReadFile(l.Name()) // bounded by maxUnitLog and the retries
-		if err != nil {
-			return err
-		}
-		if err := replaceFile(t.results, path.Join(DirLogs, l.Name()), b); err != nil {
+		if files[path.Join(DirLogs, l.Name())], err = t.logs.ReadFile(l.Name()); err != nil { // bounded by maxUnitLog and the retries
 			return err
 		}
 	}
 	return nil
 }
 
-// replaceFile writes a file whole or not at all.
-func replaceFile(dir *os.Root, name string, content []byte) error {
-	fresh := freshName(name)
-	err := dir.WriteFile(fresh, content, 0o644)
-	if err == nil {
-		err = dir.Rename(fresh, name)
+// replaceFiles writes the files of the results beside those of an earlier run, and puts
+// them in their place when there was space for all: half of a run is no result.
+func (t *trial) replaceFiles(files map[string][]byte) (err error) {
+	fresh := map[string]string{}
+	defer func() {
+		for _, name := range fresh {
+			err = errors.Join(err, t.results.RemoveAll(name))
+		}
+	}()
+	for name, content := range files {
+		fresh[name] = freshName(name)
+		if err := t.results.WriteFile(fresh[name], content, 0o644); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return errors.Join(err, dir.RemoveAll(fresh))
+	if err := t.removeLogs(); err != nil {
+		return err
+	}
+	for name := range files {
+		if err := t.results.Rename(fresh[name], name); err != nil {
+			return err
+		}
+		delete(fresh, name)
 	}
 	return nil
 }

@@ -21,6 +21,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
 // Level is a degree of isolation. Higher is stronger.
@@ -121,6 +123,10 @@ func Collect(ctx context.Context, back Backend, temp string, log *slog.Logger) {
 		if slices.ContainsFunc(WorkPrefixes, work) && name == filepath.Base(name) {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(temp, name)))
 		}
+	}
+	if len(removed) == 0 && fault.KindOf(err) == fault.Unavailable {
+		log.DebugContext(ctx, "environments of killed runs are not looked for", "error", err)
+		return // whoever makes an environment next says that, and what to do
 	}
 	if err != nil || len(removed) > 0 {
 		log.WarnContext(ctx, "environments of killed runs", "removed", removed, "error", err)

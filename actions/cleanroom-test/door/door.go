@@ -371,7 +371,7 @@ func (e *Exec) Run(ctx context.Context, a *app.App) error {
 		return err // interrupted, which is not the clean room's failure
 	}
 	if err != nil {
-		a.Terminal.Failure(a.Tool+": "+err.Error(), fault.HintOf(err))
+		a.Terminal.Failure(a.Tool+": "+err.Error(), a.Hint(err))
 	}
 	if code != 0 {
 		return app.ExitError{Code: code}

@@ -220,7 +220,7 @@ func (r *rooms) resultsDir() string {
 
 // writeFile writes a file whole or not at all, and the directories above it.
 func writeFile(path, what string, from io.Reader) error {
-	doing, hint := "write "+what, "name a file that can be written"
+	doing, hint := "write "+what, "name a file that can be written, on a disk with space"
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fault.Wrap(err, fault.Unavailable, hint, doing)
 	}

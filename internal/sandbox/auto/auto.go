@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/sandbox"
@@ -94,7 +95,7 @@ func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (san
 	if len(b.backends) > 0 {
 		var e sandbox.Environment
 		e, first = b.create(ctx, b.backends[0], spec)
-		if first == nil || fault.KindOf(first) != fault.Unavailable || ctx.Err() != nil {
+		if first == nil || fault.KindOf(first) != fault.Unavailable || ctx.Err() != nil || isFull(first) {
 			return e, first
 		}
 	}
@@ -116,6 +117,9 @@ func (b *Backend) Create(ctx context.Context, spec sandbox.EnvironmentSpec) (san
 	}
 	return e, nil
 }
+
+// isFull reports that a disk is full: the engines would have no place for it either.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // List returns the environments of all back ends that answer, sorted by name.
 func (b *Backend) List(ctx context.Context) ([]sandbox.Info, error) {

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -62,7 +61,7 @@ type environment struct {
 func (b *Backend) create(ctx context.Context, spec sandbox.EnvironmentSpec, found *findings) (_ *environment, err error) {
 	p, err := b.claim(ctx, spec.Name)
 	if err != nil {
-		return nil, err
+		return nil, unrecorded{err}
 	}
 	e := &environment{
 		backend: b, spec: spec, found: found, limits: spec.Limits.Or(defaults()), place: p,
@@ -82,11 +81,11 @@ func (b *Backend) create(ctx context.Context, spec sandbox.EnvironmentSpec, foun
 		}
 	}()
 	if err := errors.Join(err, p.write(r)); err != nil {
-		return nil, e.errorf(err, "journal")
+		return nil, e.errorf(unrecorded{err}, "journal")
 	}
 	for _, d := range []string{stageDir, workDir} {
 		if err := os.Mkdir(filepath.Join(p.dir, d), 0o700); err != nil {
-			return nil, e.errorf(err, "make directories for")
+			return nil, e.errorf(unrecorded{err}, "make directories for")
 		}
 	}
 	if err := e.group.create(e.limits, false); err != nil {
@@ -99,11 +98,19 @@ func (b *Backend) create(ctx context.Context, spec sandbox.EnvironmentSpec, foun
 		err = p.write(r)
 	}
 	if err != nil {
-		return nil, e.errorf(err, "journal")
+		return nil, e.errorf(unrecorded{err}, "journal")
 	}
 	b.live.Store(spec.Name, e)
 	return e, nil
 }
+
+// unrecorded is why there is no journal, as of a disk that is full: it says nothing of
+// what the kernel allows.
+type unrecorded struct{ error }
+
+func (u unrecorded) Unwrap() error { return u.error }
+
+func isUnrecorded(err error) bool { return errors.As(err, new(unrecorded)) }
 
 func (e *environment) errorf(err error, doing string) error {
 	return fault.Wrap(err, fault.Unavailable, "", doing+" environment "+e.spec.Name)
@@ -255,10 +262,7 @@ func (e *environment) close(ctx context.Context) error {
 	err := e.group.remove(ctx)
 	err = errors.Join(err, removeDir(e.place.dir))
 	e.place.lock.Close()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return e.errorf(err, "close")
-	}
-	return nil
+	return e.errorf(err, "close") // what is gone already is no error of either
 }
 
 // stop ends the supervisor: at once where a namespace ends the rest with it,

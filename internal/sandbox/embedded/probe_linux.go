@@ -82,7 +82,7 @@ func (b *Backend) createFirst(ctx context.Context, spec sandbox.EnvironmentSpec)
 			b.settle(ctx, f)
 			return e, nil
 		}
-		if fault.KindOf(err) == fault.Finding || ctx.Err() != nil {
+		if isUnrecorded(err) || ctx.Err() != nil {
 			return nil, err
 		}
 		b.log.DebugContext(ctx, "what is known of this machine no longer holds", "error", b.forget(f, err))
@@ -91,8 +91,8 @@ func (b *Backend) createFirst(ctx context.Context, spec sandbox.EnvironmentSpec)
 	f := &findings{notes: notes(), parents: usable, noGroups: why}
 	f.variant = b.fullVariants(f)[0]
 	e, err := b.create(ctx, spec, f)
-	if err != nil && (fault.KindOf(err) == fault.Finding || ctx.Err() != nil) {
-		return nil, err // the name is taken
+	if err != nil && (isUnrecorded(err) || ctx.Err() != nil) {
+		return nil, err // the name is taken, or the disk full
 	}
 	if err == nil {
 		if err = e.rehearse(ctx); err == nil {
@@ -124,6 +124,9 @@ func (b *Backend) tryLevels(ctx context.Context, f *findings) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
+			if isUnrecorded(err) {
+				return err
+			}
 			if err == nil {
 				f.variant, f.parents, f.noGroups = v, usable, why
 				b.remember(ctx, f, all)
@@ -140,6 +143,8 @@ func (b *Backend) tryLevels(ctx context.Context, f *findings) error {
 		if err := b.rehearse(ctx, v, nil); err == nil {
 			f.variant = v
 			return nil
+		} else if isUnrecorded(err) {
+			return err
 		} else {
 			f.refused = append(f.refused, "reduced: "+err.Error())
 		}

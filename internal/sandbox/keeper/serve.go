@@ -143,7 +143,7 @@ func (k *keeper) begin(ctx context.Context, c config, open Opener) (err error) {
 		ID: c.ID, Name: c.Spec.Name, Backend: k.backend, Created: k.created, Persistent: c.Life.Persistent, TTLSeconds: int64(c.Life.ttl().Seconds()),
 	}}
 	if err := k.place.write(r); err != nil {
-		return fault.Wrap(err, fault.Unavailable, "", "journal environment "+c.Spec.Name)
+		return fault.Wrap(err, fault.Unavailable, "make room there, or set XDG_CACHE_HOME to another directory that can be written", "journal environment "+c.Spec.Name)
 	}
 	if k.env, err = backend.Create(ctx, c.Spec); err != nil {
 		return err
