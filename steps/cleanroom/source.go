@@ -29,6 +29,10 @@ type Source struct {
 	Seed uint64
 }
 
+// SourceInput is the name of the input that is a source: its digest is that of an
+// artifact of the entry.
+const SourceInput = "source"
+
 // DefaultSeed is the seed where nobody chose one.
 const DefaultSeed = 42
 
@@ -176,7 +180,7 @@ func (t *trial) markSource(e *state.Entry) {
 	if t.step.Source == nil {
 		return
 	}
-	e.Inputs = append(e.Inputs, state.Input{Name: "source", Digest: t.source.Digest})
+	e.Inputs = append(e.Inputs, state.Input{Name: SourceInput, Digest: t.source.Digest})
 	e.Artifacts = append(e.Artifacts, t.source)
 }
 

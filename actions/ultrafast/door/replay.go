@@ -336,8 +336,8 @@ func (r *Replayed) hint(recorded *state.Link) string {
 type scratch struct {
 	*store.Store
 	recorded *store.Store
-	// packages is where market installs.
-	packages string
+	// dir is removed when the command ends; packages below it is where market installs.
+	dir, packages string
 
 	mu   sync.Mutex
 	made map[state.Digest]bool
@@ -355,7 +355,7 @@ func newScratch(ctx context.Context, a *app.App, recorded *store.Store) (_ *scra
 		return nil, err
 	}
 	a.AtEnd(temporary.Close)
-	return &scratch{Store: temporary, recorded: recorded, packages: filepath.Join(dir, "packages"), made: map[state.Digest]bool{}}, nil
+	return &scratch{Store: temporary, recorded: recorded, dir: dir, packages: filepath.Join(dir, "packages"), made: map[state.Digest]bool{}}, nil
 }
 
 // Open reads what was made here from here, all else from the chain.

@@ -16,6 +16,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/config"
 	"github.com/ultrafast-ci/ultrafast/internal/pipeline"
 	"github.com/ultrafast-ci/ultrafast/internal/registry"
+	stepcleanroom "github.com/ultrafast-ci/ultrafast/steps/cleanroom"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	steps "github.com/ultrafast-ci/ultrafast/steps/generate"
 	stepmarket "github.com/ultrafast-ci/ultrafast/steps/market"
@@ -36,11 +37,7 @@ func (r *Replay) step(ctx context.Context, a *app.App, before state.State, recor
 	case phase.Generate:
 		return r.generate(ctx, a, project, before, recorded)
 	case phase.Cleanroom:
-		step, err := cleanroom.NewStep(ctx, a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
-		if err == nil {
-			step.Tests.ResultsDir = "" // a replay changes nothing of the project
-		}
-		return step, err
+		return r.cleanroom(ctx, a, project, recorded, work)
 	case phase.Validate:
 		return validate.NewStep(a, project, validate.Options{MinIsolation: r.MinIsolation, TrustRoot: r.TrustRoot})
 	default:
@@ -173,6 +170,46 @@ func namedBy(templates []string) [][]string {
 func agrees(ctx context.Context, step *steps.Step, before state.State, recorded *state.Link, name string) bool {
 	inputs, err := step.Key(ctx, before)
 	return err == nil && slices.Contains(recorded.Entry.Inputs, state.Input{Name: name, Digest: state.Digest(inputs[name])})
+}
+
+// cleanroom tests the tree of the chain, or the source that began it: those tests that
+// the entry is of. How long tests had taken, by which shards may have been cut, is not
+// recorded.
+func (r *Replay) cleanroom(ctx context.Context, a *app.App, project *config.Project, recorded *state.Link, work *scratch) (pipeline.Step, error) {
+	step, err := cleanroom.NewStep(ctx, a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
+	if err != nil {
+		return nil, err
+	}
+	step.Tests.ResultsDir = "" // a replay changes nothing of the project
+	claim := recorded.Entry.Cleanroom
+	step.Tests.Files = claim.Selected
+	if claim.Shard != nil {
+		step.Shard = &state.Shard{Index: claim.Shard.Index, Count: claim.Shard.Count}
+	}
+	if step.Source, err = work.source(ctx, recorded); err != nil {
+		return nil, err
+	}
+	return step, nil
+}
+
+// source unpacks the source that began the chain with the entry; nil if none did.
+func (s *scratch) source(ctx context.Context, recorded *state.Link) (*stepcleanroom.Source, error) {
+	at := slices.IndexFunc(recorded.Entry.Inputs, func(in state.Input) bool { return in.Name == stepcleanroom.SourceInput })
+	if at < 0 {
+		return nil, nil
+	}
+	digest := recorded.Entry.Inputs[at].Digest
+	for _, artifact := range recorded.Entry.Artifacts {
+		if artifact.Digest != digest {
+			continue
+		}
+		if err := s.recorded.Verify(ctx, &state.Entry{Artifacts: []state.Artifact{artifact}}); err != nil {
+			return nil, err
+		}
+		dir := filepath.Join(s.dir, "source")
+		return &stepcleanroom.Source{Dir: dir}, extractTree(ctx, s.recorded, artifact, dir)
+	}
+	return nil, fault.New(fault.Finding, "", "the entry claims no artifact for its source %s", digest.Short())
 }
 
 // plan makes the plan of a deploy again. What else the entry claims, that a verdict

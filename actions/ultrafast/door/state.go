@@ -8,6 +8,7 @@ import (
 	"path"
 
 	"github.com/ultrafast-ci/ultrafast/internal/app"
+	"github.com/ultrafast-ci/ultrafast/internal/store"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
@@ -106,7 +107,7 @@ func (s *StateExtract) Run(ctx context.Context, a *app.App) error {
 		return err
 	}
 	if artifact.MediaType == state.MediaTypeTree || artifact.MediaType == state.MediaTypePackage {
-		return extractTree(ctx, chain, artifact, s.To)
+		return extractTree(ctx, chain.Store, artifact, s.To)
 	}
 	b, err := state.ReadBlob(ctx, chain.Store, artifact)
 	if err != nil {
@@ -137,7 +138,7 @@ func (s *StateExtract) find(chain state.State) (state.Artifact, error) {
 	return state.Artifact{}, fault.New(fault.Finding, fault.DidYouMean(s.Artifact, known), "no entry of the chain has an artifact %q", s.Artifact)
 }
 
-func extractTree(ctx context.Context, chain *app.Chain, artifact state.Artifact, dir string) (err error) {
+func extractTree(ctx context.Context, from *store.Store, artifact state.Artifact, dir string) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fault.Wrap(err, fault.Usage, "name a directory that can be made", "extract "+artifact.Name)
 	}
@@ -149,7 +150,7 @@ func extractTree(ctx context.Context, chain *app.Chain, artifact state.Artifact,
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	r, err := chain.Store.Open(ctx, artifact)
+	r, err := from.Open(ctx, artifact)
 	if err != nil {
 		return err
 	}
