@@ -58,8 +58,10 @@ type Applier struct {
 	// made are the real paths that the layer at hand has made: no whiteout of the
 	// same layer removes them.
 	made map[string]bool
-	left Left
-	buf  []byte
+	// exact keeps modes, and owners if the caller is root.
+	exact bool
+	left  Left
+	buf   []byte
 }
 
 // Left counts what an image has and an unpacked one does not: owners, devices, bits that
@@ -188,8 +190,8 @@ func (a *Applier) entry(h *tar.Header, r io.Reader) error {
 		return StorageFault(err)
 	}
 	a.mark(at.real)
-	if h.Uid != 0 || h.Gid != 0 {
-		a.left.Owned++
+	if err := a.own(h, at); err != nil {
+		return StorageFault(err)
 	}
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "SCHILY.xattr.") {
@@ -223,6 +225,21 @@ func (a *Applier) mark(real string) {
 	}
 }
 
+// own gives what was unpacked its owner, where that is wanted and allowed: a user
+// namespace has no room for some.
+func (a *Applier) own(h *tar.Header, at place) error {
+	if a.exact && os.Geteuid() == 0 {
+		err := at.dir.Lchown(at.name, h.Uid, h.Gid)
+		if !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.EINVAL) {
+			return err
+		}
+	}
+	if h.Uid != 0 || h.Gid != 0 {
+		a.left.Owned++
+	}
+	return nil
+}
+
 // mode returns the bits that an unpacked file gets. Its owner cannot be kept, so
 // everybody may read what only its owner could; and nobody but the caller may write,
 // since containers have the tree read-only and other users of the host are not to
@@ -231,6 +248,9 @@ func (a *Applier) mode(h *tar.Header) fs.FileMode {
 	had := h.FileInfo().Mode()
 	if had&(fs.ModeSetuid|fs.ModeSetgid) != 0 && !had.IsDir() {
 		a.left.Setuid++
+	}
+	if a.exact {
+		return exactMode(had)
 	}
 	was := had.Perm()
 	mode := was&^0o022 | 0o644
@@ -245,6 +265,20 @@ func (a *Applier) mode(h *tar.Header) fs.FileMode {
 	}
 	if had.IsDir() {
 		mode |= 0o755
+	}
+	return mode
+}
+
+// exactMode returns the bits of an image's own, but for those that give a program
+// another's rights: a root directory alone does not hold whoever becomes root in it. One
+// who is not root could neither fill a directory that its owner may not write nor remove it.
+func exactMode(had fs.FileMode) fs.FileMode {
+	if !had.IsDir() {
+		return had.Perm()
+	}
+	mode := had.Perm() | had&(fs.ModeSticky|fs.ModeSetgid)
+	if os.Geteuid() != 0 {
+		mode |= 0o700
 	}
 	return mode
 }

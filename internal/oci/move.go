@@ -28,7 +28,18 @@ import (
 // has it, as container engines do; links stay as they are, and whoever opens
 // a path below dir from outside uses [Tree]. A layer that would leave dir is refused, as
 // is one whose uncompressed bytes are not those that the configuration names.
-func (Client) Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (_ state.ImageConfig, err error) {
+func (Client) Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (state.ImageConfig, error) {
+	return unpack(ctx, blobs, entry, dir, false)
+}
+
+// Install is Unpack for a service that writes where its image lets it: files keep their
+// modes, and their owners if the caller is root, and /tmp and /run are there. Others of
+// the host are kept out by a directory above dir. Programs lose setuid and setgid still.
+func (Client) Install(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (state.ImageConfig, error) {
+	return unpack(ctx, blobs, entry, dir, true)
+}
+
+func unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string, exact bool) (_ state.ImageConfig, err error) {
 	img, err := open(ctx, blobs, entry)
 	if err != nil {
 		return state.ImageConfig{}, err
@@ -48,17 +59,29 @@ func (Client) Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry,
 		packed += d.Size
 	}
 	a := NewApplier(tree, packed, Limits{})
+	a.exact = exact
 	for i, d := range img.manifest.Layers {
 		if err := img.unpackLayer(d, img.config.RootFS.DiffIDs[i], a); err != nil {
 			return state.ImageConfig{}, fmt.Errorf("unpack layer %d of image %s: %w", i, img.digest.Short(), err)
 		}
 	}
-	if dir := config.WorkingDir; dir != "" {
-		if err := StorageFault(tree.Make(dir, 0o755)); err != nil {
-			return state.ImageConfig{}, fmt.Errorf("make the working directory of image %s: %w", img.digest.Short(), err)
-		}
+	if err := furnish(tree, config.WorkingDir, exact); err != nil {
+		return state.ImageConfig{}, fmt.Errorf("furnish image %s: %w", img.digest.Short(), err)
 	}
 	return config, nil
+}
+
+// furnish makes the directories that a service counts on and its image may lack.
+func furnish(tree *Tree, workdir string, exact bool) error {
+	if exact {
+		if err := errors.Join(tree.Make("tmp", fs.ModeSticky|0o777), tree.Make("run", 0o755)); err != nil {
+			return StorageFault(err)
+		}
+	}
+	if err := tree.Make(workdir, 0o755); err != nil {
+		return fmt.Errorf("working directory: %w", StorageFault(err))
+	}
+	return nil
 }
 
 func (i *image) unpackLayer(d v1.Descriptor, diffID v1.Hash, a *Applier) (err error) {

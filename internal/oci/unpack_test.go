@@ -37,6 +37,12 @@ func hardlink(name, to string) member {
 // inChain returns an entry that holds an image of those layers, as they are.
 func inChain(t *testing.T, blobs state.Blobs, layers ...[]member) *state.Entry {
 	t.Helper()
+	return configured(t, blobs, map[string]any{"User": "70:70"}, layers...)
+}
+
+// configured is inChain with a configuration.
+func configured(t *testing.T, blobs state.Blobs, settings map[string]any, layers ...[]member) *state.Entry {
+	t.Helper()
 	keep := func(name, mediaType string, b []byte) state.Artifact {
 		a, err := state.WriteBlob(t.Context(), blobs, name, mediaType, b)
 		if err != nil {
@@ -80,7 +86,7 @@ func inChain(t *testing.T, blobs state.Blobs, layers ...[]member) *state.Entry {
 		e.Artifacts, descriptors, diffIDs = append(e.Artifacts, a), append(descriptors, describe(a)), append(diffIDs, a.Digest)
 	}
 	config := keep(state.ArtifactImageConfig, state.MediaTypeImageConfig, marshal(map[string]any{
-		"os": "linux", "architecture": "amd64", "config": map[string]any{"User": "70:70"}, "rootfs": map[string]any{"type": "layers", "diff_ids": diffIDs},
+		"os": "linux", "architecture": "amd64", "config": settings, "rootfs": map[string]any{"type": "layers", "diff_ids": diffIDs},
 	}))
 	image := keep(state.ArtifactImage, state.MediaTypeImageManifest, marshal(map[string]any{
 		"schemaVersion": 2, "mediaType": state.MediaTypeImageManifest, "config": describe(config), "layers": descriptors,
@@ -138,6 +144,58 @@ func TestUnpackBase(t *testing.T) {
 	}
 	if st, err := os.Stat(filepath.Join(dir, "usr/bin/su")); err != nil || st.Mode() != 0o755 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+}
+
+// TestInstall keeps what a service needs to write where its image lets it: modes, owners
+// where root unpacks, and directories that the image lacks.
+func TestInstall(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("windows has neither these links nor these modes")
+	}
+	with := func(h member, mode int64, id int) member {
+		h.Mode, h.Uid, h.Gid = mode, id, id
+		return h
+	}
+	dir := func(name string) member { return member{Typeflag: tar.TypeDir, Name: name} }
+	for name, c := range map[string]struct {
+		workdir string
+		layer   []member
+		modes   map[string]fs.FileMode
+		owners  map[string]uint32
+	}{
+		"kept": {"/data", []member{
+			with(dir("tmp"), 0o1777, 0), with(dir("run"), 0o775, 7), with(dir("data"), 0o2770, 8), with(regular("data/secret", "x"), 0o600, 8),
+			with(regular("su", "x"), 0o4755, 0), with(symlink("data/link", "/absent"), 0o777, 8), with(dir("closed"), 0o555, 0), regular("closed/file", "x"),
+		}, map[string]fs.FileMode{
+			"tmp": fs.ModeDir | fs.ModeSticky | 0o777, "run": fs.ModeDir | 0o775, "data": fs.ModeDir | fs.ModeSetgid | 0o770, "data/secret": 0o600, "su": 0o755,
+		}, map[string]uint32{"tmp": 0, "run": 7, "data": 8, "data/secret": 8, "data/link": 8}},
+		"lacking": {"/work/here", []member{regular("etc/passwd", "")}, map[string]fs.FileMode{
+			"tmp": fs.ModeDir | fs.ModeSticky | 0o777, "run": fs.ModeDir | 0o755, "work/here": fs.ModeDir | 0o755,
+		}, nil},
+		"behind links": {"/app/current/sub", []member{
+			symlink("app/current", "/srv/v1"), symlink("tmp", "/var/tmp"), symlink("run", "var/run"), with(dir("var/run"), 0o700, 0),
+		}, map[string]fs.FileMode{
+			"srv/v1/sub": fs.ModeDir | 0o755, "var/tmp": fs.ModeDir | fs.ModeSticky | 0o777, "var/run": fs.ModeDir | 0o700,
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			blobs, root := newStore(t), t.TempDir()
+			if _, err := (oci.Client{}).Install(t.Context(), blobs, configured(t, blobs, map[string]any{"WorkingDir": c.workdir}, c.layer), root); err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range c.modes {
+				if st, err := os.Stat(filepath.Join(root, name)); err != nil || st.Mode() != want {
+					t.Errorf("/%s: %v (%v), want %v", name, st, err, want)
+				}
+			}
+			for name, want := range c.owners {
+				if uid, err := ownerOf(filepath.Join(root, name)); os.Geteuid() == 0 && (err != nil || uid != want) {
+					t.Errorf("/%s belongs to %d, want %d: %v", name, uid, want, err)
+				}
+			}
+		})
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // isolate refuses what only Linux offers here.
 func isolate(_ *exec.Cmd, s Spec) error {
-	if s.Root != "" || s.UID != 0 {
+	if s.Root != "" || s.UID != 0 || s.GID != 0 {
 		return fault.New(fault.Unavailable, "", "a root directory or user of its own for a service needs Linux")
 	}
 	return nil

@@ -38,7 +38,7 @@ type Spec struct {
 	Dir string `json:"dir"`
 	// Root, if set, becomes the root directory of the process; needs root.
 	Root string `json:"root,omitempty"`
-	// UID and GID, if UID is not zero, are those of the process; needs root.
+	// UID and GID, if not both are zero, are those of the process; needs root.
 	UID int `json:"uid,omitempty"`
 	GID int `json:"gid,omitempty"`
 	// Log is the file for stdout and stderr. At LogLimit bytes it is renamed to

@@ -157,7 +157,7 @@ type manifest struct{ Version, Mode string }
 
 type images struct{}
 
-func (images) Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (state.ImageConfig, error) {
+func (images) Install(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (state.ImageConfig, error) {
 	a, _ := entry.Artifact(state.ArtifactImage)
 	b, err := state.ReadBlob(ctx, blobs, a)
 	if err != nil {

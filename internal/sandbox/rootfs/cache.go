@@ -266,7 +266,7 @@ func build(ctx context.Context, src *source, m *oci.Manifest, work, dir string, 
 		Entrypoint: m.Config.Entrypoint, Cmd: m.Config.Cmd, Env: m.Config.Env, WorkingDir: m.Config.WorkingDir,
 		Volumes: m.Volumes, Ports: m.Config.Ports,
 	}}
-	if e.Config.UID, e.Config.GID, err = lookUpUser(t, m.Config.User); err != nil {
+	if e.Config.UID, e.Config.GID, err = t.User(m.Config.User); err != nil {
 		return entry{}, err
 	}
 	e.Files, e.Bytes, e.Disk, err = measure(dir)

@@ -50,7 +50,7 @@ func FuzzLayer(f *testing.F) {
 				t.Fatalf("%v: %v", fault.KindOf(err), err)
 			}
 		}
-		if _, _, err := lookUpUser(tree, "root:root"); err != nil && fault.KindOf(err) != fault.Finding {
+		if _, _, err := tree.User("root:root"); err != nil && fault.KindOf(err) != fault.Finding {
 			t.Fatalf("user: %v: %v", fault.KindOf(err), err)
 		}
 		if err := tree.Close(); err != nil {

@@ -68,10 +68,11 @@ type RouterLaunch struct {
 	Listen, AdminSocket, StateDir string
 }
 
-// Unpacker writes the root file system of the image of an entry into dir, which
-// is empty, and returns the image's configuration.
-type Unpacker interface {
-	Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (state.ImageConfig, error)
+// Installer writes the root file system of the image of an entry into dir, which
+// is empty, for a service to run in: modes and, as root, owners are the image's, and
+// its working directory, /tmp and /run exist. It returns the image's configuration.
+type Installer interface {
+	Install(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (state.ImageConfig, error)
 }
 
 // Options configure a target. All fields but the last three are needed.
@@ -80,7 +81,7 @@ type Options struct {
 	Dir string
 	// Listen is the address for users, "host:port".
 	Listen string
-	Images Unpacker
+	Images Installer
 	// RouterArgv and SupervisorArgv are the commands whose processes run the router
 	// and the supervisor of the specification in a file. They report on their
 	// standard output by [Report], and begin with [Live].

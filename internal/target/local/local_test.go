@@ -16,13 +16,17 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/fstest"
 	"time"
 
+	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/internal/router"
+	"github.com/ultrafast-ci/ultrafast/internal/store"
 	"github.com/ultrafast-ci/ultrafast/internal/supervisor"
 	"github.com/ultrafast-ci/ultrafast/internal/target/local"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -102,10 +106,10 @@ func (b *blobs) Create(context.Context, string) (state.BlobWriter, error) {
 	return nil, errors.ErrUnsupported
 }
 
-// images unpacks test images.
+// images installs test images.
 type images struct{ user string }
 
-func (i images) Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (state.ImageConfig, error) {
+func (i images) Install(ctx context.Context, blobs state.Blobs, entry *state.Entry, dir string) (state.ImageConfig, error) {
 	a, _ := entry.Artifact(state.ArtifactImage)
 	b, err := state.ReadBlob(ctx, blobs, a)
 	if err != nil {
@@ -122,7 +126,7 @@ func (i images) Unpack(ctx context.Context, blobs state.Blobs, entry *state.Entr
 	return state.ImageConfig{
 		User: i.user, Entrypoint: []string{"/service"}, WorkingDir: "/work",
 		Env: []string{"VERSION=" + m.Version, "MODE=" + m.Mode},
-	}, os.WriteFile(filepath.Join(dir, "service"), program, 0o755)
+	}, errors.Join(os.Mkdir(filepath.Join(dir, "work"), 0o755), os.WriteFile(filepath.Join(dir, "service"), program, 0o755))
 }
 
 func newImage(t *testing.T, version string, b targettest.Behaviour) (state.Digest, target.Source) {
@@ -341,6 +345,70 @@ func TestConfined(t *testing.T) {
 	res, err := lt.Probe(t.Context(), "v1", target.Request{Path: "/whoami"})
 	if got := string(res.Body); err != nil || got != "65532 65532 /work false\n" {
 		t.Errorf("service is %q, %v", got, err)
+	}
+}
+
+// TestImageUser: the names of an image's user are its own, and the service writes where
+// they may.
+func TestImageUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	program, err := os.ReadFile(servicePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := fstest.MapFS{
+		"service":    {Data: program, Mode: 0o755},
+		"etc/passwd": {Data: []byte("root:x:0:0::/:\nweb:x:6533:6534::/:\n"), Mode: 0o644}, "etc/group": {Data: []byte("www:x:6535:\n"), Mode: 0o644},
+	}
+	for user, want := range map[string]string{
+		"web": "6533 6534 / true\n", "web:www": "6533 6535 / true\n", "web:7": "6533 7 / true\n", "6533": "6533 6534 / true\n", "root:www": "0 6535 / true\n",
+		"nobody": "", "web:wheel": "",
+	} {
+		t.Run(user, func(t *testing.T) {
+			blobs, err := store.Open(t.Context(), "layout:"+t.TempDir(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			entry := &state.Entry{}
+			if entry.Artifacts, err = (oci.Client{}).Build(t.Context(), blobs, files, state.ImageConfig{
+				User: user, Entrypoint: []string{"/service"}, OS: "linux", Architecture: runtime.GOARCH,
+			}); err != nil {
+				t.Fatal(err)
+			}
+			image, _ := entry.Artifact(state.ArtifactImage)
+			o := options(t, "127.0.0.1:0")
+			o.Images = oci.Client{}
+			lt := open(t, o)
+			defer down(t, lt)
+			s, err := lt.Acquire(t.Context(), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close(context.Background())
+			r, _ := release(t, "v1", targettest.Good)
+			r.Image = image.Digest
+			if err := s.Prepare(t.Context(), r, target.Source{Entry: entry, Blobs: blobs}); err != nil {
+				t.Fatal(err)
+			}
+			err = s.Start(t.Context(), "v1")
+			if want == "" {
+				if fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), "is not in its /etc/") {
+					t.Errorf("a missing name: %v", err)
+				}
+				return
+			}
+			if err := errors.Join(err, s.Ready(t.Context(), "v1")); err != nil {
+				t.Fatal(err)
+			}
+			for path, want := range map[string]string{"/whoami": want, "/write?file=/tmp/mine": "<nil>\n"} {
+				res, err := lt.Probe(t.Context(), "v1", target.Request{Path: path})
+				if got := string(res.Body); err != nil || got != want {
+					t.Errorf("%s: %q, %v; want %q", path, got, err, want)
+				}
+			}
+		})
 	}
 }
 

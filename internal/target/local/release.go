@@ -127,11 +127,12 @@ func (t *Target) unpack(ctx context.Context, image state.Digest, from target.Sou
 	if err := os.Chmod(root, 0o755); err != nil { // whatever the umask: the service's user must enter
 		return err
 	}
-	config, err := t.o.Images.Unpack(ctx, from.Blobs, from.Entry, root)
-	if err != nil {
+	// Owners of the image may be other users of the host, and some directories anybody's.
+	if err := os.Chmod(filepath.Dir(dir), 0o700); err != nil {
 		return err
 	}
-	if err := makeWorkdir(root, config.WorkingDir); err != nil {
+	config, err := t.o.Images.Install(ctx, from.Blobs, from.Entry, root)
+	if err != nil {
 		return err
 	}
 	b, err := json.Marshal(config)
@@ -142,21 +143,6 @@ func (t *Target) unpack(ctx context.Context, image state.Digest, from target.Sou
 		return err
 	}
 	return os.Rename(temp, dir)
-}
-
-// makeWorkdir makes the image's working directory if the image has none, as
-// container engines do.
-func makeWorkdir(root, dir string) (err error) {
-	inside := strings.TrimPrefix(path.Join("/", filepath.ToSlash(dir)), "/")
-	if inside == "" {
-		return nil
-	}
-	r, err := os.OpenRoot(root)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	return r.MkdirAll(inside, 0o755)
 }
 
 // Ports for releases lie below the ports that systems hand out to outgoing
@@ -213,7 +199,7 @@ func (t *Target) launch(p prepared) (Launch, error) {
 		StopTimeout: p.Service.StopTimeout,
 	}
 	if confines() {
-		if l.UID, l.GID, err = numericUser(config.User); err != nil {
+		if l.UID, l.GID, err = user(root, config.User); err != nil {
 			return Launch{}, err
 		}
 		l.Argv[0], l.Root = program, root
@@ -251,6 +237,16 @@ func locate(root, workdir, searchPath, name string) (program, real string, err e
 	}
 	return "", "", fault.New(fault.Finding, "check the image's entry point, or [service] command",
 		"program %q is not a file of the image", name)
+}
+
+// user returns the numbers of an image's user.
+func user(root, name string) (uid, gid int, err error) {
+	tree, err := oci.OpenTree(root)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	return tree.User(name)
 }
 
 // directory returns the path at which the host has a directory of the image.
@@ -302,22 +298,4 @@ func pairs(set map[string]string) []string {
 		env = append(env, name+"="+set[name])
 	}
 	return env
-}
-
-// numericUser reads the "uid:gid" of an image; the group is the user's number if
-// it is missing. An empty user is root, as the OCI specification has it.
-func numericUser(user string) (uid, gid int, err error) {
-	if user == "" {
-		return 0, 0, nil
-	}
-	u, g, both := strings.Cut(user, ":")
-	if !both {
-		g = u
-	}
-	uid, uidErr := strconv.Atoi(u)
-	gid, gidErr := strconv.Atoi(g)
-	if uidErr != nil || gidErr != nil || uid < 0 || gid < 0 {
-		return 0, 0, fault.New(fault.Finding, `write the image's user as "uid:gid" in numbers`, "image has the user %q", user)
-	}
-	return uid, gid, nil
 }

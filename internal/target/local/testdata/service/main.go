@@ -34,6 +34,9 @@ func main() {
 		_, hostRoot := os.Stat("/etc/passwd")
 		fmt.Fprintln(w, os.Getuid(), os.Getgid(), dir, hostRoot == nil)
 	})
+	http.HandleFunc("/write", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, os.WriteFile(r.URL.Query().Get("file"), nil, 0o600))
+	})
 	http.HandleFunc("/crash", func(http.ResponseWriter, *http.Request) { os.Exit(9) })
 	if mode == "broken" {
 		http.HandleFunc("/smoke", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })

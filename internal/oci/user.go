@@ -1,4 +1,4 @@
-package rootfs
+package oci
 
 import (
 	"errors"
@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ultrafast-ci/ultrafast/internal/oci"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
 
@@ -15,20 +14,20 @@ const (
 	maxID       = 1<<31 - 1
 )
 
-// lookUpUser returns the ids that an image's user stands for: "", "name", "uid",
+// User returns the ids that an image's user stands for: "", "name", "uid",
 // and either with ":group" or ":gid". Names are those of the image's own /etc/passwd
 // and /etc/group. Without a group it is the one that passwd has for the user, or 0.
-func lookUpUser(t *oci.Tree, user string) (uid, gid int, err error) {
+func (t *Tree) User(user string) (uid, gid int, err error) {
 	if user == "" {
 		return 0, 0, nil
 	}
 	name, group, hasGroup := strings.Cut(user, ":")
-	passwd, err := readDatabase(t, "etc/passwd")
+	passwd, err := t.database("etc/passwd")
 	if err != nil {
 		return 0, 0, err
 	}
 	uid, err = parseID(name)
-	if entry, ok := find(passwd, name, uid, err == nil, 7); ok {
+	if entry, ok := account(passwd, name, uid, err == nil, 7); ok {
 		if uid, err = parseID(entry[2]); err == nil && !hasGroup {
 			gid, err = parseID(entry[3])
 		}
@@ -39,12 +38,12 @@ func lookUpUser(t *oci.Tree, user string) (uid, gid int, err error) {
 	if !hasGroup {
 		return uid, gid, nil
 	}
-	groups, err := readDatabase(t, "etc/group")
+	groups, err := t.database("etc/group")
 	if err != nil {
 		return 0, 0, err
 	}
 	gid, err = parseID(group)
-	if entry, ok := find(groups, group, gid, err == nil, 4); ok {
+	if entry, ok := account(groups, group, gid, err == nil, 4); ok {
 		gid, err = parseID(entry[2])
 	}
 	if err != nil {
@@ -53,7 +52,7 @@ func lookUpUser(t *oci.Tree, user string) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
-func readDatabase(t *oci.Tree, name string) ([]byte, error) {
+func (t *Tree) database(name string) ([]byte, error) {
 	b, err := t.ReadFile(name, maxDatabase)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -61,8 +60,8 @@ func readDatabase(t *oci.Tree, name string) ([]byte, error) {
 	return b, err
 }
 
-// find returns the first entry whose name is name, or whose number is id.
-func find(database []byte, name string, id int, numeric bool, fields int) ([]string, bool) {
+// account returns the first entry whose name is name, or whose number is id.
+func account(database []byte, name string, id int, numeric bool, fields int) ([]string, bool) {
 	for line := range strings.SplitSeq(string(database), "\n") {
 		entry := strings.Split(line, ":")
 		if len(entry) < fields {
