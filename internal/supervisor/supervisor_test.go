@@ -96,8 +96,8 @@ func TestRestartsWithBackOff(t *testing.T) {
 
 func TestStop(t *testing.T) {
 	t.Parallel()
-	c, s, ended := start(t, "trap 'echo bye; exit 0' TERM; while :; do sleep 0.01; done", 10*time.Second)
-	pid, _, _ := await(t, c, func(pid, _ int) bool { return pid != 0 })
+	c, s, ended := start(t, "trap 'echo bye; exit 0' TERM; echo set; while :; do sleep 0.01; done", 10*time.Second)
+	pid, _, _ := await(t, c, func(pid, _ int) bool { return pid != 0 && strings.Contains(log(t, s), "set") })
 	if err := c.Stop(t.Context(), s.StopTimeout); err != nil {
 		t.Fatal(err)
 	}
