@@ -182,7 +182,11 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "", "delete environment "+name)
 	}
-	if err := errors.Join(r.Supervisor.kill(ctx, 0), removeGroups(ctx, r.Groups)); err != nil {
+	end := func() error { return r.Supervisor.kill(ctx, 0) }
+	if r.Level < sandbox.Full {
+		end = func() error { return r.Supervisor.killTree(ctx) } // no namespace ends the rest with it
+	}
+	if err := errors.Join(end(), removeGroups(ctx, r.Groups)); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "", "delete environment "+name)
 	}
 	return removeDir(b.dir(name))

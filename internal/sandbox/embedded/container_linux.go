@@ -446,7 +446,9 @@ func (c *container) awaitEnd(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	c.environment.backend.log.WarnContext(ctx, "a container did not end by itself", "container", c.name)
-	if err := c.init.killTree(); err != nil {
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), orphanTime)
+	defer stop()
+	if err := c.init.killTree(last); err != nil {
 		c.environment.backend.log.WarnContext(ctx, "a container cannot be killed", "container", c.name, "error", err)
 	}
 	// Whoever still holds the other ends has nothing more to say.

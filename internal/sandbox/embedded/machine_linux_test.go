@@ -317,13 +317,13 @@ func TestMaxLevel(t *testing.T) {
 }
 
 // creator starts a process that creates an environment below dir and holds it.
-func creator(t *testing.T, dir, mark string) *exec.Cmd {
+func creator(t *testing.T, dir string, level sandbox.Level, mark string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, creatorArg, dir, sandbox.Full.String(), mark)
+	cmd := exec.Command(self, creatorArg, dir, level.String(), mark)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -341,7 +341,7 @@ func creator(t *testing.T, dir, mark string) *exec.Cmd {
 // TestGC leaves a killed creator's environment to the collector.
 func TestGC(t *testing.T) {
 	dir, mark := t.TempDir(), fmt.Sprint("gc", os.Getpid())
-	cmd := creator(t, dir, mark)
+	cmd := creator(t, dir, sandbox.Full, mark)
 	b := embedded.New(embedded.Options{StateDir: dir})
 	if removed, err := b.GC(t.Context()); err != nil || len(removed) != 0 {
 		t.Errorf("collected from a living creator: %q, %v", removed, err)
@@ -359,7 +359,7 @@ func TestGC(t *testing.T) {
 // TestCreateAfterKill takes the name of an environment whose creator was killed.
 func TestCreateAfterKill(t *testing.T) {
 	dir, mark := t.TempDir(), fmt.Sprint("again", os.Getpid())
-	cmd := creator(t, dir, mark)
+	cmd := creator(t, dir, sandbox.Full, mark)
 	b := embedded.New(embedded.Options{StateDir: dir})
 	spec := sandbox.EnvironmentSpec{Name: "killed-" + mark}
 	if _, err := b.Create(t.Context(), spec); fault.KindOf(err) != fault.Finding {
@@ -381,19 +381,45 @@ func TestCreateAfterKill(t *testing.T) {
 
 // TestDeleteOfAnother deletes the environment of a living process.
 func TestDeleteOfAnother(t *testing.T) {
-	dir, mark := t.TempDir(), fmt.Sprint("other", os.Getpid())
-	cmd := creator(t, dir, mark)
-	b := embedded.New(embedded.Options{StateDir: dir})
-	if err := b.Delete(t.Context(), "killed-"+mark); err != nil {
-		t.Error(err)
+	for _, level := range []sandbox.Level{sandbox.Full, sandbox.Reduced, sandbox.None} {
+		t.Run(level.String(), func(t *testing.T) {
+			dir, mark := t.TempDir(), fmt.Sprintf("other%d%s", os.Getpid(), level)
+			cmd := creator(t, dir, level, mark)
+			if len(marked(t, mark, cmd.Process.Pid)) == 0 {
+				t.Fatal("nothing runs")
+			}
+			b := embedded.New(embedded.Options{StateDir: dir})
+			if err := b.Delete(t.Context(), "killed-"+mark); err != nil {
+				t.Error(err)
+			}
+			if left := marked(t, mark, cmd.Process.Pid); len(left) > 0 {
+				t.Errorf("runs on: %q", left)
+			}
+			// Its container ended, and so does what waited for it.
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+			if left := leftovers(dir)(t, mark); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
 	}
-	// Its container ended, and so does what waited for it.
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
+}
+
+// marked lists the processes with mark in their arguments, but for one.
+func marked(t *testing.T, mark string, creator int) (list []string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if left := leftovers(dir)(t, mark); len(left) > 0 {
-		t.Errorf("left: %q", left)
+	for _, f := range files {
+		b, _ := os.ReadFile(f) // one that has ended has none
+		if bytes.Contains(b, []byte(mark)) && f != fmt.Sprintf("/proc/%d/cmdline", creator) {
+			list = append(list, string(b))
+		}
 	}
+	return list
 }
 
 func TestHosts(t *testing.T) {

@@ -36,8 +36,8 @@ func descendants(root int) (pids []int) {
 }
 
 // killTree kills an init below level full with all below it, which are stopped first
-// until no new one appears: what is stopped starts no others.
-func (p process) killTree() error {
+// until no new one appears: what is stopped starts no others. All have ended then.
+func (p process) killTree(ctx context.Context) error {
 	if p.PID <= 1 || !p.lives() {
 		return nil
 	}
@@ -55,7 +55,13 @@ func (p process) killTree() error {
 	for pid := range stopped {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
-	return p.kill(context.Background(), 0)
+	err := p.kill(ctx, 0)
+	for pid := range stopped {
+		if q, gone := processOf(pid); gone == nil {
+			err = errors.Join(err, q.kill(ctx, 0)) // which waits
+		}
+	}
+	return err
 }
 
 // member is a process of a family.
