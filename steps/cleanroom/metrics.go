@@ -30,7 +30,8 @@ type Metrics struct {
 	ContainersDestroyed int `json:"containers_destroyed"`
 
 	// PeakMemory is that of the container that had most, PeakCPU the processor time of
-	// the busiest one over its wall time: 200 is two processors.
+	// the busiest one over its wall time: 200 is two processors. One that ran for less
+	// than [minCPUWall] is not asked.
 	PeakMemory int64   `json:"peak_memory_usage_bytes"`
 	PeakCPU    float64 `json:"peak_cpu_usage_percent"`
 	// Resources are the sums.
@@ -80,6 +81,11 @@ func NewMetrics(session string, start time.Time) *Metrics {
 	return &Metrics{Schema: metricsSchema, Session: session, Start: start.UTC(), End: start.UTC()}
 }
 
+// minCPUWall is the shortest wall time over which processor time is a percentage. Kernels
+// may count it in ticks of 10 ms for each processor: over less, one tick is more than a
+// tenth of a processor, and over a millisecond it is ten.
+const minCPUWall = 100 * time.Millisecond
+
 // AddContainer counts a container; ended says that it does not run any more, failed
 // that it ended badly.
 func (m *Metrics) AddContainer(name, status string, u sandbox.Usage, ended, failed bool) {
@@ -91,7 +97,7 @@ func (m *Metrics) AddContainer(name, status string, u sandbox.Usage, ended, fail
 		m.Errors++
 	}
 	m.PeakMemory = max(m.PeakMemory, u.PeakMemory, u.Memory)
-	if u.Wall > 0 {
+	if u.Wall >= minCPUWall {
 		m.PeakCPU = max(m.PeakCPU, rounded(100*u.CPU.Seconds()/u.Wall.Seconds()))
 	}
 	m.Resources.WallMS += u.Wall.Milliseconds()

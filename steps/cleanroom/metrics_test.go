@@ -19,12 +19,14 @@ func TestMetrics(t *testing.T) {
 	m := cleanroom.NewMetrics("env-1", start)
 	m.AddContainer("db", "running", sandbox.Usage{Wall: 10 * time.Second, CPU: 15 * time.Second, Memory: 7 << 20, PeakMemory: 9 << 20, ReadBytes: 5, WriteBytes: 6}, false, false)
 	m.AddContainer("job", "failed", sandbox.Usage{Wall: time.Second, CPU: time.Second / 2, PeakMemory: 1 << 20, ReadBytes: 1}, true, true)
+	// A tick of 10 ms in a millisecond is no ten processors; but it is processor time.
+	m.AddContainer("brief", "stopped", sandbox.Usage{Wall: time.Millisecond, CPU: 10 * time.Millisecond}, true, false)
 	m.AddTest(cleanroom.Measured{Name: "b", Status: "passed", WallMS: 10})
 	m.AddTest(cleanroom.Measured{Name: "a", Status: "failed", WallMS: 30})
 	m.AddTest(cleanroom.Measured{Name: "c", Status: "skipped", WallMS: 1000})
 	m.Finish(start.Add(4 * time.Second))
-	want := cleanroom.ResourceUsage{WallMS: 11_000, CPUMS: 15_500, ReadBytes: 6, WriteBytes: 6}
-	if m.Resources != want || m.PeakMemory != 9<<20 || m.PeakCPU != 150 || m.ContainersCreated != 2 || m.ContainersDestroyed != 1 || m.Errors != 1 || m.DurationMS != 4000 {
+	want := cleanroom.ResourceUsage{WallMS: 11_001, CPUMS: 15_510, ReadBytes: 6, WriteBytes: 6}
+	if m.Resources != want || m.PeakMemory != 9<<20 || m.PeakCPU != 150 || m.ContainersCreated != 3 || m.ContainersDestroyed != 2 || m.Errors != 1 || m.DurationMS != 4000 {
 		t.Errorf("%+v", m)
 	}
 	if m.TestsExecuted != 2 || m.TestsPassed != 1 || m.TestsFailed != 1 || (m.Performance != cleanroom.Performance{AverageTestMS: 20, SlowestTestMS: 30, TestsPerSecond: 0.5}) {

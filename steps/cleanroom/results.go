@@ -213,7 +213,8 @@ func (r *results) absorb(again *results) {
 			continue
 		}
 		old.alone = u.outcome == state.Failed && !bad[name]
-		old.whole, old.status, old.output = u.whole, u.status, u.output
+		// Its time goes with its status: they are of one process.
+		old.whole, old.seconds, old.status, old.output = u.whole, u.seconds, u.status, u.output
 	}
 	r.dropped += again.dropped
 }

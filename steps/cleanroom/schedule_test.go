@@ -103,7 +103,7 @@ func TestExcuseOfFiles(t *testing.T) {
 		broken       bool
 	}{
 		"flaky":                            {exitStatus{Code: 1}, exitStatus{}, false},
-		"the process fails without it":     {exitStatus{Code: 1}, exitStatus{Code: 3}, true},
+		"the process fails without it":     {exitStatus{Code: 1, Wall: 3 * time.Millisecond}, exitStatus{Code: 3, Wall: time.Second}, true},
 		"killed, then well":                {exitStatus{Code: 137, TimedOut: true}, exitStatus{}, false},
 		"killed both times, for no test's": {exitStatus{Code: 137, TimedOut: true}, exitStatus{Code: 137, TimedOut: true}, true},
 	} {
@@ -115,6 +115,9 @@ func TestExcuseOfFiles(t *testing.T) {
 		first.absorb(again)
 		if got := len(first.broken()) > 0; got != c.broken {
 			t.Errorf("%s: broken %v", name, first.broken())
+		}
+		if u := first.units["u"]; u.seconds != u.status.Wall.Seconds() {
+			t.Errorf("%s: %g s, and the status is of a process of %s", name, u.seconds, u.status.Wall)
 		}
 	}
 }

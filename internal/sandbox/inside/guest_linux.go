@@ -45,7 +45,7 @@ type guest struct {
 	killed   chan struct{} // closed once the payload was killed from outside
 	killing  sync.Once
 	timedOut atomic.Bool
-	begun    time.Time
+	begun    start
 
 	// mu guards what follows, and holds the number of a process that is signalled.
 	mu        sync.Mutex
@@ -74,7 +74,7 @@ func serve(r io.Reader, w io.Writer) error {
 	}
 	g := &guest{
 		mux: NewMux(w), launches: make(chan func()), born: make(chan struct{}, 1), killed: make(chan struct{}),
-		processes: map[uint32]*process{}, names: map[string]string{}, listeners: map[uint32]net.Listener{}, begun: time.Now(),
+		processes: map[uint32]*process{}, names: map[string]string{}, listeners: map[uint32]net.Listener{}, begun: start{at: time.Now()},
 	}
 	filtered := make(chan error, 1)
 	go g.launcher(filtered)

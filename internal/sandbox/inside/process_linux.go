@@ -119,6 +119,10 @@ func (g *guest) launch(p *process, s *Start, files []*os.File) *Failure {
 		f.Finding = true
 		return f
 	}
+	from := start{at: time.Now()}
+	if s.Process == MainProcess {
+		from.cpu = readUsage().CPU
+	}
 	path, err := lookPath(s.Argv[0], env, dir)
 	if err == nil {
 		fds := make([]uintptr, len(files))
@@ -134,10 +138,10 @@ func (g *guest) launch(p *process, s *Start, files []*os.File) *Failure {
 		f.Finding = true
 		return f
 	}
-	p.begun = time.Now()
+	p.begun = from.at
 	g.processes[s.Process] = p
 	if s.Process == MainProcess {
-		g.main, g.begun = s, p.begun
+		g.main, g.begun = s, from
 		g.limit(s.Wall)
 	}
 	select {
@@ -372,7 +376,19 @@ func descendants(of int) (list []int) {
 func (g *guest) usage() sandbox.Usage {
 	u := readUsage()
 	g.mu.Lock()
-	u.Wall = time.Since(g.begun)
-	g.mu.Unlock()
+	defer g.mu.Unlock()
+	return g.begun.until(time.Now(), u)
+}
+
+// start is when the payload began, and the processor time that the container had used:
+// the engine's own, which made it.
+type start struct {
+	at  time.Time
+	cpu time.Duration
+}
+
+// until is what was used from the start until u was read, and then the clock.
+func (s start) until(now time.Time, u sandbox.Usage) sandbox.Usage {
+	u.Wall, u.CPU = now.Sub(s.at), max(u.CPU-s.cpu, 0)
 	return u
 }

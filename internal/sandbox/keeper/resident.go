@@ -50,8 +50,7 @@ func (r *resident) describe(ctx context.Context) ContainerInfo {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.info.Exit == nil {
-		r.info.Usage = usage
-		r.info.Usage.Wall = time.Since(r.info.Created)
+		r.info.Usage = usage // its time is of the same reading: the container is older than what we know of it
 	}
 	return r.info
 }
