@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -139,5 +140,37 @@ func TestRememberedWrongly(t *testing.T) {
 	}
 	if err := b.forget(f, failed); fault.HintOf(err) == "" || exists(b.memoryPath()) {
 		t.Errorf("after %v the memory is there", err)
+	}
+}
+
+// TestNoJournal: where no journal can be written, as on a disk that is full, that is what
+// is wrong. It says nothing of what the kernel allows, now or later.
+func TestNoJournal(t *testing.T) {
+	t.Parallel()
+	state := filepath.Join(t.TempDir(), "state")
+	if err := os.WriteFile(state, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := New(Options{StateDir: state})
+	if e, err := b.Create(t.Context(), sandbox.EnvironmentSpec{Name: "first"}); err == nil || !strings.Contains(err.Error(), state) || strings.Contains(err.Error(), "level") {
+		t.Errorf("%v, %v", e, err)
+	}
+	if c, err := b.Probe(t.Context()); err == nil || !strings.Contains(err.Error(), state) {
+		t.Errorf("it seems to be able to do %+v, %v", c, err)
+	}
+	if err := os.Remove(state); err != nil {
+		t.Fatal(err)
+	}
+	want, err := New(Options{StateDir: t.TempDir()}).Probe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := b.Create(t.Context(), sandbox.EnvironmentSpec{Name: "second"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close(t.Context())
+	if got := e.Effective().Level; got != want.Level {
+		t.Errorf("level %s, and %s is possible", got, want.Level)
 	}
 }
