@@ -19,7 +19,7 @@ const mounts = "ULTRAFAST_TEST_MOUNTS"
 // there is space again.
 func TestFullDisk(t *testing.T) {
 	if os.Getenv(mounts) != "" {
-		for name, check := range map[string]func(*testing.T, disk){"cache": fullCache, "results": fullResults, "files": fullFiles} {
+		for name, check := range map[string]func(*testing.T, disk){"cache": fullCache, "results": fullResults, "files": fullFiles, "images": fullImages} {
 			t.Run(name, func(t *testing.T) { check(t, newDisk(t)) })
 		}
 		return
@@ -210,4 +210,34 @@ func fullFiles(t *testing.T, d disk) {
 	d.free()
 	d.run(0, cache, "metrics", "show", "--file", file)
 	d.run(0, cache, "test", "results", "--format", "junit", "--file", file)
+}
+
+func fullImages(t *testing.T, d disk) {
+	places := newPlaces(t)
+	for name, ref := range map[string]string{
+		"layout": "layout:" + places.layout + "#tool:1", "archive": "tarball:" + places.archive, "registry": places.registry + "/tool:1",
+	} {
+		args := []string{"exec", "--image", ref, "--", "true"}
+		cache := filepath.Join(d.dir, name)
+		d.run(0, cache, "exec", "--", "true") // what is not of the image has its place
+		d.fill()
+		before := d.files(name)
+		d.refused(125, cache, args...)
+		d.nothingLeft()
+		after := slices.DeleteFunc(d.files(name), func(path string) bool { return strings.Contains(path, "/locks/") })
+		if !slices.Equal(before, after) {
+			t.Errorf("%s: %q is left, before there was %q", name, after, before)
+		}
+		d.free()
+		resized(t, d.dir, "64m")
+		d.run(0, cache, args...)
+	}
+}
+
+// resized gives a tmpfs another size.
+func resized(t *testing.T, dir, size string) {
+	t.Helper()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size="+size); err != nil {
+		t.Fatal(err)
+	}
 }
