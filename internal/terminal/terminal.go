@@ -219,7 +219,7 @@ func (t *Terminal) Finding(f finding.Finding) {
 	}
 	fmt.Fprintf(&b, "%s %-9s %s  %s\n", t.paint(color, shape), f.Severity, f.Rule, Clean(f.What))
 	t.field(&b, "where", f.Where.String())
-	t.field(&b, "why", f.Why)
+	t.field(&b, "why", abridged(f.Why))
 	t.field(&b, "fix", f.Fix)
 	t.field(&b, "reproduce", f.Reproduce)
 	t.field(&b, "resume", f.Resume)
@@ -227,6 +227,23 @@ func (t *Terminal) Finding(f finding.Finding) {
 }
 
 const maxFieldLines = 40 // more of a log is in the evidence
+
+// What the terminal shows of a long reason: how it begins, where a compiler says most, and
+// how it ends, where a test does.
+const (
+	firstLines = 4
+	lastLines  = 12
+)
+
+// abridged leaves out the middle of a long text.
+func abridged(text string) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	out := len(lines) - firstLines - lastLines
+	if out <= 1 {
+		return text
+	}
+	return strings.Join(lines[:firstLines], "\n") + fmt.Sprintf("\n… %d lines …\n", out) + strings.Join(lines[len(lines)-lastLines:], "\n")
+}
 
 func (t *Terminal) field(b *strings.Builder, name, text string) {
 	if text == "" {

@@ -3,7 +3,9 @@ package cleanroom
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -29,6 +31,8 @@ const (
 	RuleEgress = "egress"
 	// RuleSource is what was left out of a source directory.
 	RuleSource = "source"
+	// RuleLeft is a test that left a process running. It does not gate.
+	RuleLeft = "left"
 	// RuleService is a service that ended while tests ran. It does not gate either.
 	RuleService = "service"
 )
@@ -75,7 +79,7 @@ func (t *trial) notes() []finding.Finding {
 			}
 		}
 	}
-	return slices.Concat(found, t.serviceFindings(), t.quarantineFindings(), t.refusalFindings(), t.leftOutFindings())
+	return slices.Concat(found, t.leftFindings(), t.serviceFindings(), t.quarantineFindings(), t.refusalFindings(), t.leftOutFindings())
 }
 
 func (t *trial) buildFinding(s *suite) finding.Finding {
@@ -123,6 +127,23 @@ func (t *trial) vetFinding(s *suite) finding.Finding {
 	}
 }
 
+// leftFindings names the tests that passed and left a process running, which was ended.
+func (t *trial) leftFindings() (found []finding.Finding) {
+	for _, s := range t.suites {
+		for _, unit := range slices.Sorted(maps.Keys(s.results.units)) {
+			u := s.results.units[unit]
+			if u.status == nil || !u.status.Left || !u.status.OK() || len(found) == maxFindings {
+				continue
+			}
+			found = append(found, finding.Finding{
+				Rule: RuleLeft, Severity: finding.Medium, What: s.results.label(unit) + " left a process running, which was ended",
+				Fix: "end what it starts and wait for that: trap 'kill $pid' EXIT", Reproduce: s.runner.reproduce(t, s, testID{unit: unit}),
+			})
+		}
+	}
+	return found
+}
+
 func (t *trial) testFindings(s *suite) []finding.Finding {
 	var found []finding.Finding
 	if f, ok := limitFinding(s.test.command, s.test.status); ok {
@@ -162,7 +183,7 @@ func (r *results) hasFailedChild(id testID) bool {
 }
 
 func (t *trial) testFinding(s *suite, id testID, r *testResult) finding.Finding {
-	text := r.output.String()
+	text := s.results.whereLog(id.unit, r.output.String(), t.step.Tests)
 	f := finding.Finding{
 		Rule: RuleTest, Severity: finding.Critical, What: fmt.Sprintf("test %s failed", s.results.name(id)),
 		Where: t.place(s, s.directory(id.unit), text), Why: text, Fix: t.fix("fix the code or the test"), Reproduce: s.runner.reproduce(t, s, id),
@@ -177,6 +198,16 @@ func (t *trial) testFinding(s *suite, id testID, r *testResult) finding.Finding 
 		f.What = fmt.Sprintf("test %s did not end", s.results.name(id))
 	}
 	return f
+}
+
+// whereLog adds to an output that is long where all of it is, if a file has it.
+func (r *results) whereLog(unit, text string, tests Tests) string {
+	const long = 12 // lines
+	u := r.units[unit]
+	if u == nil || u.log == "" || tests.ResultsDir == "" || tests.NoLogs || strings.Count(text, "\n") <= long {
+		return text
+	}
+	return strings.TrimRight(text, "\n") + "\nthe whole log: " + path.Join(filepath.Base(tests.ResultsDir), u.log) + "\n"
 }
 
 // fix completes advice to mend the tree: what a template made is mended there.

@@ -1,18 +1,17 @@
 package cleanroom
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
-	"go/build/constraint"
+	"go/build"
 	"go/parser"
 	"go/token"
+	"io"
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 )
@@ -106,6 +105,7 @@ func isMain(tree *os.Root, dir string, tool Toolchain) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	on := tool.platform(tree)
 	for _, e := range entries[:min(len(entries), maxFiles)] {
 		name := path.Join(dir, e.Name())
 		if !e.Type().IsRegular() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
@@ -117,32 +117,34 @@ func isMain(tree *os.Root, dir string, tool Toolchain) (bool, error) {
 		}
 		// A file that does not parse is left for the compiler, which says it better.
 		f, err := parser.ParseFile(token.NewFileSet(), name, b, parser.PackageClauseOnly)
-		if err == nil && f.Name.Name == "main" && counts(b, tool) {
+		if err != nil || f.Name.Name != "main" {
+			continue
+		}
+		if ok, err := on.MatchFile(dir, e.Name()); ok && err == nil {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// counts reports whether the build constraint of a file, if it has one, holds.
-func counts(src []byte, tool Toolchain) bool {
-	scan := bufio.NewScanner(bytes.NewReader(src))
-	for scan.Scan() {
-		line := strings.TrimSpace(scan.Text())
-		if strings.HasPrefix(line, "package ") {
-			return true
-		}
-		if !constraint.IsGoBuild(line) {
-			continue
-		}
-		expr, err := constraint.Parse(line)
-		return err != nil || expr.Eval(func(tag string) bool {
-			return tag == tool.OS || tag == tool.Arch || tag == "gc" || strings.HasPrefix(tag, "go1.") ||
-				tag == "unix" && slices.Contains([]string{"linux", "darwin", "freebsd", "netbsd", "openbsd"}, tool.OS)
-		})
+// platform is where a program is built: by its name and its build constraint it says which
+// files of a tree count.
+func (t Toolchain) platform(tree *os.Root) *build.Context {
+	return &build.Context{
+		GOOS: t.OS, GOARCH: t.Arch, Compiler: "gc", ReleaseTags: releases(), JoinPath: path.Join,
+		OpenFile: func(name string) (io.ReadCloser, error) { return tree.Open(name) },
 	}
-	return true
 }
+
+// releases are tags of all versions of Go: what a tree asks of its toolchain the compiler
+// tells better.
+var releases = sync.OnceValue(func() (tags []string) {
+	const latest = 99
+	for minor := range latest {
+		tags = append(tags, "go1."+strconv.Itoa(minor+1))
+	}
+	return tags
+})
 
 // modulePath reads the module line of go.mod (Go modules reference, "go.mod files").
 func modulePath(tree *os.Root) (string, error) {

@@ -334,8 +334,9 @@ func (t *trial) furnish(ctx context.Context) (err error) {
 		if s.tool.Library == nil {
 			continue
 		}
-		t.step.progress("standard library of " + s.tool.Version + ", compiled once for each machine")
-		if s.library, s.warm, err = s.tool.Library(ctx, buildEnv(s.tool), buildFlags); err != nil {
+		said := t.step.progressLater("standard library of " + s.tool.Version + ", compiled once for each machine")
+		s.library, s.warm, err = s.tool.Library(ctx, buildEnv(s.tool), buildFlags)
+		if said(); err != nil {
 			return err
 		}
 	}
@@ -355,6 +356,26 @@ func (t *trial) furnish(ctx context.Context) (err error) {
 func (s Step) progress(message string) {
 	if s.Progress != nil {
 		s.Progress(message)
+	}
+}
+
+// late is when something takes a while.
+const late = 300 * time.Millisecond
+
+// progressLater tells a message if what it is about takes a while: until done is called.
+func (s Step) progressLater(message string) (done func()) {
+	ended, told := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(told)
+		select {
+		case <-ended:
+		case <-time.After(late):
+			s.progress(message)
+		}
+	}()
+	return func() {
+		close(ended)
+		<-told
 	}
 }
 

@@ -367,11 +367,14 @@ type ExitStatus struct {
 	Signal string `json:"signal,omitempty"`
 	// OOM reports that the memory limit killed it, TimedOut that the wall limit
 	// did, OutputLimit that it wrote too much.
-	OOM         bool          `json:"out_of_memory,omitempty"`
-	TimedOut    bool          `json:"timed_out,omitempty"`
-	OutputLimit bool          `json:"output_limit,omitempty"`
-	Wall        time.Duration `json:"wall_nanoseconds"`
-	CPU         time.Duration `json:"cpu_nanoseconds"`
+	OOM         bool `json:"out_of_memory,omitempty"`
+	TimedOut    bool `json:"timed_out,omitempty"`
+	OutputLimit bool `json:"output_limit,omitempty"`
+	// Left reports that something it had started still ran at its end, and was ended with
+	// it. False also where the back end cannot tell.
+	Left bool          `json:"left,omitempty"`
+	Wall time.Duration `json:"wall_nanoseconds"`
+	CPU  time.Duration `json:"cpu_nanoseconds"`
 	// PeakMemory is in bytes; zero if it could not be measured.
 	PeakMemory int64 `json:"peak_memory_bytes"`
 	// ReadBytes and WriteBytes passed block devices; zero if that could not be measured.

@@ -23,7 +23,7 @@ func TestJSON(t *testing.T) {
 		t.Errorf("read back: %+v, %v", back, err)
 	}
 	names := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
-	for _, v := range []any{sandbox.Usage{}, sandbox.ExitStatus{Signal: "SIGKILL", OOM: true, TimedOut: true, OutputLimit: true}} {
+	for _, v := range []any{sandbox.Usage{}, sandbox.ExitStatus{Signal: "SIGKILL", OOM: true, TimedOut: true, OutputLimit: true, Left: true}} {
 		b, err := json.Marshal(v)
 		var fields map[string]any
 		if err != nil || json.Unmarshal(b, &fields) != nil || len(fields) != reflect.TypeOf(v).NumField() {

@@ -387,7 +387,7 @@ func statusOf(e *exited) sandbox.ExitStatus {
 		return sandbox.ExitStatus{Code: 128 + int(unix.SIGKILL), Signal: unix.SignalName(unix.SIGKILL)}
 	}
 	s := sandbox.ExitStatus{
-		Code: e.Code, CPU: e.CPU, PeakMemory: e.PeakMemory, ReadBytes: e.ReadBytes, WriteBytes: e.WriteBytes,
+		Code: e.Code, Left: e.Left, CPU: e.CPU, PeakMemory: e.PeakMemory, ReadBytes: e.ReadBytes, WriteBytes: e.WriteBytes,
 	}
 	if e.Signal != 0 {
 		s.Signal = unix.SignalName(syscall.Signal(e.Signal))

@@ -333,7 +333,25 @@ func (p *payload) reap() *exited {
 		}
 		var u unix.Rusage
 		_ = unix.Getrusage(unix.RUSAGE_CHILDREN, &u) // cannot fail
-		return exitedBy(w, &u)
+		e := exitedBy(w, &u)
+		e.Left = p.orphans()
+		return e
+	}
+}
+
+// orphans reports that children are left which have not ended: the payload's, since it has.
+// Those of executions may come from outside, and do not count.
+func (p *payload) orphans() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.beside) > 0 || p.ending {
+		return false
+	}
+	for {
+		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+		if pid <= 0 && !errors.Is(err, unix.EINTR) {
+			return err == nil
+		}
 	}
 }
 

@@ -104,6 +104,8 @@ const execStreams = 5
 // exited is what an init knows of a process that it started.
 type exited struct {
 	Code, Signal int
+	// Left is set for the payload if something that it started still runs.
+	Left bool `json:",omitempty"`
 	// The rest is of the process and what it waited for.
 	CPU                               time.Duration
 	PeakMemory, ReadBytes, WriteBytes int64
