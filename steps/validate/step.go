@@ -31,6 +31,8 @@ const ArtifactChecks = "checks"
 
 // Step is the validate phase.
 type Step struct {
+	// Backend starts the service. It takes the unpacked image as a directory
+	// ([sandbox.ContainerSpec.Root]), which those of container engines refuse.
 	Backend sandbox.Backend
 	// MinIsolation is the weakest isolation in which the service is started.
 	MinIsolation sandbox.Level

@@ -315,6 +315,25 @@ func TestRunWithNothingProven(t *testing.T) {
 	}
 }
 
+// noRoom is a back end that can make nothing here and advises to use another.
+type noRoom struct{ sandbox.Backend }
+
+func (noRoom) Create(context.Context, sandbox.EnvironmentSpec) (sandbox.Environment, error) {
+	return nil, fault.New(fault.Unavailable, "install Docker", "no namespaces here")
+}
+
+// Where no sandbox can be had the error names a way out that is one for this phase.
+func TestRunWithoutSandbox(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.step.Backend = noRoom{l.back}
+	_, err := l.run(t, l.state(t))
+	if hint := fault.HintOf(err); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "no namespaces here") ||
+		!strings.Contains(hint, "--min-isolation") || strings.Contains(hint, "install Docker") {
+		t.Errorf("error %v of kind %s, hint %q", err, fault.KindOf(err), hint)
+	}
+}
+
 func TestRunRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -157,6 +157,9 @@ func (s *subject) openedImage(ctx context.Context) (*openImage, error) {
 	return s.image, nil
 }
 
+const noSandbox = "run it on Linux, as root or where user namespaces are allowed (in a container: --security-opt seccomp=unconfined), " +
+	"or accept less with --min-isolation; validate starts no service through Docker or Podman"
+
 // environment returns the sandbox in which services are started, one for all checks.
 func (s *subject) environment(ctx context.Context) (sandbox.Environment, error) {
 	if s.env != nil {
@@ -168,6 +171,10 @@ func (s *subject) environment(ctx context.Context) (sandbox.Environment, error) 
 	env, err := s.step.Backend.Create(ctx, sandbox.EnvironmentSpec{
 		Name: filepath.Base(s.dir), MinIsolation: s.step.MinIsolation, Limits: s.step.Limits,
 	})
+	if err != nil && fault.KindOf(err) == fault.Unavailable {
+		// A back end may advise to use another, which cannot stand in here.
+		return nil, fault.New(fault.Unavailable, noSandbox, "make a sandbox for the service: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}
