@@ -2,7 +2,9 @@ package oci
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,6 +14,7 @@ import (
 const (
 	maxDatabase = 4 << 20 // bytes of a passwd or group file
 	maxID       = 1<<31 - 1
+	maxGroups   = 1024 // of one user
 )
 
 // User returns the ids that an image's user stands for: "", "name", "uid",
@@ -50,6 +53,45 @@ func (t *Tree) User(user string) (uid, gid int, err error) {
 		return 0, 0, fault.New(fault.Finding, "", "group of user %.100q of the image is not in its /etc/group", user)
 	}
 	return uid, gid, nil
+}
+
+// Groups returns the groups of the image's /etc/group, in its order, that name an image's
+// user as a member; none for a user that says its group itself, as engines have it.
+func (t *Tree) Groups(user string) ([]int, error) {
+	if user == "" {
+		user = "0"
+	}
+	if strings.Contains(user, ":") {
+		return nil, nil
+	}
+	passwd, err := t.database("etc/passwd")
+	if err != nil {
+		return nil, err
+	}
+	uid, err := parseID(user)
+	entry, ok := account(passwd, user, uid, err == nil, 7)
+	if !ok {
+		return nil, nil
+	}
+	groups, err := t.database("etc/group")
+	if err != nil {
+		return nil, err
+	}
+	var of []int
+	for line := range strings.SplitSeq(string(groups), "\n") {
+		group := strings.Split(line, ":")
+		if len(group) < 4 || !slices.Contains(strings.Split(group[3], ","), entry[0]) {
+			continue
+		}
+		gid, err := parseID(group[2])
+		if err != nil {
+			return nil, fmt.Errorf("group %.100q of the image: %w", group[0], err)
+		}
+		if of = append(of, gid); len(of) > maxGroups {
+			return nil, fault.New(fault.Finding, "", "user %.100q of the image is in more than %d groups", user, maxGroups)
+		}
+	}
+	return of, nil
 }
 
 func (t *Tree) database(name string) ([]byte, error) {

@@ -13,8 +13,12 @@ import (
 // supervisor, and applies the root directory and user of the spec.
 func isolate(cmd *exec.Cmd, s Spec) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: s.Root}
-	if s.UID != 0 || s.GID != 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(s.UID), Gid: uint32(s.GID)}
+	if s.Root != "" || s.UID != 0 || s.GID != 0 {
+		who := &syscall.Credential{Uid: uint32(s.UID), Gid: uint32(s.GID)}
+		for _, g := range s.Groups {
+			who.Groups = append(who.Groups, uint32(g))
+		}
+		cmd.SysProcAttr.Credential = who
 	}
 	return nil
 }

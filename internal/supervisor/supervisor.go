@@ -38,9 +38,11 @@ type Spec struct {
 	Dir string `json:"dir"`
 	// Root, if set, becomes the root directory of the process; needs root.
 	Root string `json:"root,omitempty"`
-	// UID and GID, if not both are zero, are those of the process; needs root.
-	UID int `json:"uid,omitempty"`
-	GID int `json:"gid,omitempty"`
+	// UID, GID and the further Groups, if there is a Root or not both are zero, are those
+	// of the process; needs root.
+	UID    int   `json:"uid,omitempty"`
+	GID    int   `json:"gid,omitempty"`
+	Groups []int `json:"groups,omitempty"`
 	// Log is the file for stdout and stderr. At LogLimit bytes it is renamed to
 	// Log + ".1", which replaces the one before.
 	Log      string `json:"log"`

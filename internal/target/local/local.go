@@ -56,6 +56,7 @@ type Launch struct {
 	Dir         string
 	Root        string
 	UID, GID    int
+	Groups      []int
 	Log         string
 	LogLimit    int64
 	Socket      string

@@ -360,13 +360,14 @@ func TestImageUser(t *testing.T) {
 	}
 	files := fstest.MapFS{
 		"service":    {Data: program, Mode: 0o755},
-		"etc/passwd": {Data: []byte("root:x:0:0::/:\nweb:x:6533:6534::/:\n"), Mode: 0o644}, "etc/group": {Data: []byte("www:x:6535:\n"), Mode: 0o644},
+		"etc/passwd": {Data: []byte("root:x:0:0::/:\nweb:x:6533:6534::/:\n"), Mode: 0o644}, "etc/group": {Data: []byte("www:x:6535:\nlogs:x:6540:sys,web\nold:x:6541:webmaster\nmail:x:6542:web,root\n"), Mode: 0o644},
 	}
-	for user, want := range map[string]string{
-		"web": "6533 6534 / true\n", "web:www": "6533 6535 / true\n", "web:7": "6533 7 / true\n", "6533": "6533 6534 / true\n", "root:www": "0 6535 / true\n",
-		"nobody": "", "web:wheel": "",
+	for user, want := range map[string]struct{ ids, groups string }{
+		"web": {"6533 6534", "[6540 6542]"}, "web:www": {"6533 6535", "[]"}, "web:7": {"6533 7", "[]"}, "6533": {"6533 6534", "[6540 6542]"},
+		"6599": {"6599 0", "[]"}, "root:www": {"0 6535", "[]"}, "": {"0 0", "[6542]"},
+		"nobody": {}, "web:wheel": {},
 	} {
-		t.Run(user, func(t *testing.T) {
+		t.Run("user "+user, func(t *testing.T) {
 			blobs, err := store.Open(t.Context(), "layout:"+t.TempDir(), "")
 			if err != nil {
 				t.Fatal(err)
@@ -393,7 +394,7 @@ func TestImageUser(t *testing.T) {
 				t.Fatal(err)
 			}
 			err = s.Start(t.Context(), "v1")
-			if want == "" {
+			if want.ids == "" {
 				if fault.KindOf(err) != fault.Finding || !strings.Contains(err.Error(), "is not in its /etc/") {
 					t.Errorf("a missing name: %v", err)
 				}
@@ -402,7 +403,7 @@ func TestImageUser(t *testing.T) {
 			if err := errors.Join(err, s.Ready(t.Context(), "v1")); err != nil {
 				t.Fatal(err)
 			}
-			for path, want := range map[string]string{"/whoami": want, "/write?file=/tmp/mine": "<nil>\n"} {
+			for path, want := range map[string]string{"/whoami": want.ids + " / true\n", "/groups": want.groups + " <nil>\n", "/write?file=/tmp/mine": "<nil>\n"} {
 				res, err := lt.Probe(t.Context(), "v1", target.Request{Path: path})
 				if got := string(res.Body); err != nil || got != want {
 					t.Errorf("%s: %q, %v; want %q", path, got, err, want)

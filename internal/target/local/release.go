@@ -199,11 +199,8 @@ func (t *Target) launch(p prepared) (Launch, error) {
 		StopTimeout: p.Service.StopTimeout,
 	}
 	if confines() {
-		if l.UID, l.GID, err = user(root, config.User); err != nil {
-			return Launch{}, err
-		}
 		l.Argv[0], l.Root = program, root
-		return l, nil
+		return l, l.become(config.User)
 	}
 	if l.Argv[0], err = outside(root, program, real); err != nil {
 		return Launch{}, err
@@ -239,14 +236,17 @@ func locate(root, workdir, searchPath, name string) (program, real string, err e
 		"program %q is not a file of the image", name)
 }
 
-// user returns the numbers of an image's user.
-func user(root, name string) (uid, gid int, err error) {
-	tree, err := oci.OpenTree(root)
+// become makes the service run as a user of the image that is its root.
+func (l *Launch) become(user string) (err error) {
+	tree, err := oci.OpenTree(l.Root)
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
-	return tree.User(name)
+	if l.UID, l.GID, err = tree.User(user); err == nil {
+		l.Groups, err = tree.Groups(user)
+	}
+	return err
 }
 
 // directory returns the path at which the host has a directory of the image.

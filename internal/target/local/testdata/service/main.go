@@ -34,6 +34,10 @@ func main() {
 		_, hostRoot := os.Stat("/etc/passwd")
 		fmt.Fprintln(w, os.Getuid(), os.Getgid(), dir, hostRoot == nil)
 	})
+	http.HandleFunc("/groups", func(w http.ResponseWriter, _ *http.Request) {
+		groups, err := os.Getgroups()
+		fmt.Fprintln(w, groups, err)
+	})
 	http.HandleFunc("/write", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, os.WriteFile(r.URL.Query().Get("file"), nil, 0o600))
 	})
