@@ -279,7 +279,7 @@ func limitFinding(command string, s sandbox.ExitStatus) (finding.Finding, bool) 
 	fix := ""
 	switch {
 	case s.OOM:
-		fix = "use less memory, or raise memory_mb in [cleanroom]"
+		fix = "use less memory, of which temporary files are a part, or raise memory_mb in [cleanroom]"
 	case s.TimedOut:
 		fix = "make it faster, or raise timeout_seconds in [cleanroom]"
 	case s.OutputLimit:

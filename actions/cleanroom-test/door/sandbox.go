@@ -224,7 +224,11 @@ func (j job) run(ctx context.Context, a *app.App) (code int, err error) {
 		return exitOurs, errors.Join(err, container.Kill(context.WithoutCancel(ctx)))
 	}
 	if status.OOM || status.TimedOut || status.OutputLimit {
-		return exitOurs, fault.New(fault.Finding, "raise the limit, or find what uses so much", "%s: %s", j.title(), status)
+		hint := "raise the limit, or find what uses so much"
+		if status.OOM {
+			hint += ": files that it writes, such as in /tmp, are memory too"
+		}
+		return exitOurs, fault.New(fault.Finding, hint, "%s: %s", j.title(), status)
 	}
 	return status.Code, nil
 }
