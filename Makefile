@@ -21,8 +21,11 @@ build: helper ## build the six binaries into build/bin
 	@$(GO) build $(BUILD) $(EMBED) -o $(BIN)/ultrafast ./actions/ultrafast
 
 install: helper ## install the binaries into the directory of go install
-	@for d in $(DOORS); do $(GO) build $(BUILD) $(EMBED) -o "$$($(GO) env GOPATH)/bin/ultrafast-$$d" ./actions/$$d || exit 1; done
-	@$(GO) build $(BUILD) $(EMBED) -o "$$($(GO) env GOPATH)/bin/ultrafast" ./actions/ultrafast
+	@to="$$($(GO) env GOBIN)"; to="$${to:-$$($(GO) env GOPATH | cut -d: -f1)/bin}"; \
+	for d in $(DOORS); do $(GO) build $(BUILD) $(EMBED) -o "$$to/ultrafast-$$d" ./actions/$$d || exit 1; done; \
+	$(GO) build $(BUILD) $(EMBED) -o "$$to/ultrafast" ./actions/ultrafast || exit 1; \
+	echo "installed ultrafast and ultrafast-* into $$to"; \
+	case ":$$PATH:" in *":$$to:"*) ;; *) echo "which PATH does not name: export PATH=\"$$to:\$$PATH\"" ;; esac
 
 # The small program that the clean room starts lies in the others: an overlay stands for
 # the file, so nothing is written into the source. Without it, as with `go install`, a

@@ -286,7 +286,7 @@ func (r *Registry) get(ctx context.Context, u *url.URL, header http.Header) (*ht
 		if errors.As(err, &inner) {
 			err = inner.Err // the outer one repeats the URL with its password
 		}
-		return nil, fault.Wrap(err, fault.Unavailable, "check the network, or use an index on disk", "GET "+u.Redacted())
+		return nil, fault.Wrap(err, fault.Unavailable, "check the network, or name an index on disk with --index, or in ggen.toml as [market] index", "GET "+u.Redacted())
 	}
 	return response, nil
 }

@@ -142,9 +142,16 @@ func (t *trial) sayTests(tasks []task) {
 		case s.runner.whole():
 			t.step.progress("test " + s.results.module)
 		default:
-			t.step.progress(fmt.Sprintf("test %s: %d files, %d at a time, in the order of seed %d", s.name, n, min(n, t.parallel()), t.seed))
+			t.step.progress(testsOf(s.name, n, min(n, t.parallel()), t.seed))
 		}
 	}
+}
+
+func testsOf(suite string, files, parallel int, seed uint64) string {
+	if files == 1 {
+		return "test " + suite + ": 1 file"
+	}
+	return fmt.Sprintf("test %s: %d files, %d at a time, in the order of seed %d", suite, files, parallel, seed)
 }
 
 // pool runs the tasks, so many at a time, and joins their errors.

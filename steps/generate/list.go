@@ -3,6 +3,7 @@ package generate
 import (
 	"context"
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -40,16 +41,28 @@ type Info struct {
 	Findings []finding.Finding `json:"findings,omitempty"`
 }
 
-// List describes every template of every known package, sorted by reference. What is
-// wrong with a template is among its findings.
+// List describes every template of the project's folder templates, and then those of
+// every known package, sorted by reference. What is wrong with a template is among its
+// findings.
 func (s *Step) List(ctx context.Context, in state.State, blobs state.Blobs) ([]Info, error) {
 	lib, err := s.library(ctx, in, blobs)
 	if err != nil {
 		return nil, err
 	}
-	var out []Info
+	var packs []*pack
+	if s.Files != nil {
+		own, err := s.localFolder(reference{file: path.Join(templatesDir, "*")})
+		if err != nil {
+			return nil, err
+		}
+		packs = append(packs, own)
+	}
 	for _, id := range slices.Sorted(maps.Keys(lib.packs)) {
-		names, err := lib.packs[id].templates()
+		packs = append(packs, lib.packs[id])
+	}
+	var out []Info
+	for _, p := range packs {
+		names, err := p.templates()
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +70,7 @@ func (s *Step) List(ctx context.Context, in state.State, blobs state.Blobs) ([]I
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
-			info, err := s.describe(lib, lib.packs[id], name)
+			info, err := s.describe(lib, p, name)
 			if err != nil {
 				return nil, err
 			}

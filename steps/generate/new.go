@@ -36,8 +36,11 @@ for_each: things
 {{ name }}
 `,
 	"inject": `---
+# Puts the body into NAME.txt, which is there, behind the line that has "# NAME".
 to: NAME.txt
 after: "# NAME"
+vars:
+  line: a line of NAME
 ---
 {{ line }}
 `,
@@ -77,6 +80,9 @@ func (s Starter) Reference() string {
 func (s Starter) CheckName() error {
 	if templateName.MatchString(s.Name) {
 		return nil
+	}
+	if s.Name == "" {
+		return fault.New(fault.Usage, "give it one, of letters, digits, - and _, or --interactive", "the template has no name")
 	}
 	return fault.New(fault.Usage, "use letters, digits, - and _, at most 100", "template name %.120q is not accepted", s.Name)
 }

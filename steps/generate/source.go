@@ -286,7 +286,7 @@ func (lib *library) unknownPackage(ref reference) error {
 	case hint == "" && len(known) > 0:
 		hint = "known packages are " + strings.Join(known, ", ")
 	case hint == "":
-		hint = "name its directory with --package, add it with `market add`, or list it under [packages]"
+		hint = "name its directory with --package, or install it: list it under [packages], and give --state what `market add` prints"
 	}
 	return fault.New(fault.Finding, hint, "package %q of template %s is not installed", ref.pack, ref)
 }

@@ -321,11 +321,11 @@ func (g *GC) Run(ctx context.Context, a *app.App) error {
 // Exec runs a command.
 type Exec struct {
 	Options
-	Selector
-	Image   string   `placeholder:"IMAGE" help:"Image whose files the command sees, in place of this machine's: name:tag, name@sha256:…, layout:DIR or tarball:FILE. Container engines need one. Its digest is kept in .cleanroom/images.lock."`
-	Sandbox bool     `help:"Run code that nobody trusts: 256 MB, 1 processor, 100 MB of disk, 30 s, unless flags say otherwise; isolation full."`
-	Code    string   `placeholder:"CODE" help:"With --sandbox: what bash -c runs, in place of a command."`
-	Argv    []string `arg:"" optional:"" passthrough:"partial" name:"command" help:"Command and arguments, after --."`
+	Environment string   `placeholder:"NAME" help:"Environment in which it runs, beside what runs there. Default: one of its own."`
+	Image       string   `placeholder:"IMAGE" help:"Image whose files the command sees, in place of this machine's: name:tag, name@sha256:…, layout:DIR or tarball:FILE. Container engines need one. Its digest is kept in .cleanroom/images.lock."`
+	Sandbox     bool     `help:"Run code that nobody trusts: 256 MB, 1 processor, 100 MB of disk, 30 s, unless flags say otherwise; isolation full."`
+	Code        string   `placeholder:"CODE" help:"With --sandbox: what bash -c runs, in place of a command."`
+	Argv        []string `arg:"" optional:"" passthrough:"partial" name:"command" help:"Command and arguments, after --."`
 }
 
 // Help shows how it is called.
@@ -337,12 +337,15 @@ clean room failed or ended the command at a limit. 2 is a mistake of the call.
 With --image a command stands for the image's entrypoint and command; without one those
 run. User, working directory and variables are the image's; root becomes nobody.
 
+The command sees /usr of this machine, or the image, and no other file: not the
+project either. What its tests need comes with test run.
+
 Examples:
   ultrafast-cleanroom-test exec -- cat /proc/self/status
-  ultrafast-cleanroom-test exec --memory 256 --timeout 30s -- ./untrusted
+  ultrafast-cleanroom-test exec --memory 256 --timeout 30s -- python3 -c 'print(6 * 7)'
   ultrafast-cleanroom-test exec --image debian:12 -- cat /etc/os-release
   ultrafast-cleanroom-test exec --sandbox --code 'echo hello'
-  ultrafast-cleanroom-test exec --environment test-env -- ./load`
+  ultrafast-cleanroom-test exec --environment test-env -- redis-cli -h cache ping`
 }
 
 // Run runs the command in an environment of its own.

@@ -28,7 +28,7 @@ type CLI struct {
 type Commands struct {
 	Template Template `cmd:"" help:"Render templates into a source tree."`
 	Batch    Batch    `cmd:"" help:"Render several templates with shared variables, all or none."`
-	List     List     `cmd:"" help:"List the templates of the packages in the chain."`
+	List     List     `cmd:"" help:"List the templates of the project, and of the packages in the chain."`
 	Show     Show     `cmd:"" help:"Show what a template writes, reads and needs."`
 	Lint     Lint     `cmd:"" help:"Look for mistakes in templates, without rendering."`
 	New      Create   `cmd:"" help:"Make a template to start from."`

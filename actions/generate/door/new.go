@@ -94,8 +94,12 @@ func nextSteps(a *app.App, s generate.Starter, packageDir string) string {
 	if packageDir != "" {
 		from = " --package " + packageDir
 	}
+	before := ""
+	if s.Kind == "inject" {
+		before = fmt.Sprintf(", once out/%s has the line that it looks for", cmp.Or(s.To, s.DefaultTo()))
+	}
 	return fmt.Sprintf(`
-next, to see what it gives:
+next, to see what it gives%[5]s:
   %[1]s template %[2]s%[3]s --output-dir out
 
 or for every run, in %[4]s:
@@ -103,7 +107,7 @@ or for every run, in %[4]s:
   template = %[2]q
 and then:
   %[1]s template%[3]s --output-dir out
-`, tool, s.Reference(), from, config.FileName)
+`, tool, s.Reference(), from, config.FileName, before)
 }
 
 // ask asks for what the call does not say; nothing typed is what stands in brackets.

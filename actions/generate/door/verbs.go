@@ -18,10 +18,10 @@ type List struct {
 
 // Help shows how it is called.
 func (*List) Help() string {
-	return "Examples:\n  ultrafast-generate list --state \"$STATE\"\n  ultrafast-generate list --package ./my-package"
+	return "Examples:\n  ultrafast-generate list\n  ultrafast-generate list --state \"$STATE\"\n  ultrafast-generate list --package ./my-package"
 }
 
-// Run prints the templates of the chain's packages, or of local ones.
+// Run prints the templates of the project, and those of the chain's packages or of local ones.
 func (l *List) Run(ctx context.Context, a *app.App) error {
 	return describe(ctx, a, l.Package, func(step *generate.Step, chain *app.Chain) ([]generate.Info, error) {
 		return step.List(ctx, chain.State, chain.Store)
@@ -68,6 +68,9 @@ func describe(ctx context.Context, a *app.App, packages []string, ask func(*gene
 	}
 	if a.Output == "json" {
 		return a.PrintJSON(infos)
+	}
+	if len(infos) == 0 {
+		return a.Table([]any{"No templates."})
 	}
 	rows := [][]any{{"TEMPLATE", "WRITES", "QUERIES", "NEEDS", "RUNS"}}
 	runs, broken := false, 0

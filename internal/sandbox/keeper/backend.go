@@ -269,7 +269,7 @@ func (b *Backend) unknown(name string) error {
 			return fault.New(fault.Finding, "delete it, or run gc", "the keeper of environment %s was killed", name)
 		}
 	}
-	return fault.New(fault.Finding, fault.DidYouMean(name, b.all()), "no environment is called %q", name)
+	return fault.New(fault.Finding, cmp.Or(fault.DidYouMean(name, b.all()), "environment list shows those that there are"), "no environment is called %q", name)
 }
 
 // all returns the names of the environments, sorted.
