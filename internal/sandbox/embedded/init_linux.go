@@ -4,11 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -195,7 +193,7 @@ func find(spec *initSpec) (path, dir string, err error) {
 	if spec.Variant.Level != sandbox.Full {
 		path, dir = below(spec.Root, path), below(spec.Root, dir)
 	}
-	path, err = lookPath(path, spec.Env, dir)
+	path, err = sandbox.LookPath(path, spec.Env, dir)
 	return path, dir, fail("find "+spec.Argv[0], err)
 }
 
@@ -214,29 +212,6 @@ func below(root, path string) string {
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
-}
-
-// lookPath finds name as execvp(3) does, by the PATH of env.
-func lookPath(name string, env []string, dir string) (string, error) {
-	if strings.Contains(name, "/") {
-		return name, nil
-	}
-	list := "/usr/local/bin:/usr/bin:/bin"
-	for _, e := range env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			list = v
-		}
-	}
-	for _, d := range filepath.SplitList(list) {
-		if !filepath.IsAbs(d) {
-			d = filepath.Join(dir, d)
-		}
-		path := filepath.Join(d, name)
-		if st, err := os.Stat(path); err == nil && !st.IsDir() && st.Mode()&0o111 != 0 {
-			return path, nil
-		}
-	}
-	return "", &exec.Error{Name: name, Err: syscall.ENOENT}
 }
 
 // join makes this thread a member of the control groups, so that what it starts

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -123,7 +122,7 @@ func (g *guest) launch(p *process, s *Start, files []*os.File) *Failure {
 	if s.Process == MainProcess {
 		from.cpu = readUsage().CPU
 	}
-	path, err := lookPath(s.Argv[0], env, dir)
+	path, err := sandbox.LookPath(s.Argv[0], env, dir)
 	if err == nil {
 		fds := make([]uintptr, len(files))
 		for i, f := range files {
@@ -174,29 +173,6 @@ func (g *guest) limit(wall time.Duration) {
 		g.timedOut.Store(true)
 		g.killAll()
 	})
-}
-
-// lookPath finds name as execvp(3) does, by the PATH of env.
-func lookPath(name string, env []string, dir string) (string, error) {
-	if strings.Contains(name, "/") {
-		return name, nil
-	}
-	list := "/usr/local/bin:/usr/bin:/bin"
-	for _, e := range env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			list = v
-		}
-	}
-	for _, d := range filepath.SplitList(list) {
-		if !filepath.IsAbs(d) {
-			d = filepath.Join(dir, d)
-		}
-		path := filepath.Join(d, name)
-		if st, err := os.Stat(path); err == nil && !st.IsDir() && st.Mode()&0o111 != 0 {
-			return path, nil
-		}
-	}
-	return "", &exec.Error{Name: name, Err: syscall.ENOENT}
 }
 
 // reap waits for children, as process 1 must, until the payload has ended and
