@@ -148,7 +148,12 @@ func (k *keeper) begin(ctx context.Context, c config, open Opener) (err error) {
 	if k.env, err = backend.Create(ctx, c.Spec); err != nil {
 		return err
 	}
-	r.Info.Level = k.env.Effective().Level.String()
+	if of, ok := backend.(interface {
+		Used(environment string) string
+	}); ok {
+		k.backend = cmp.Or(of.Used(c.Spec.Name), k.backend)
+	}
+	r.Info.Backend, r.Info.Level = k.backend, k.env.Effective().Level.String()
 	if err = k.place.write(r); err == nil {
 		k.listener, err = listen(c.Dir)
 	}
