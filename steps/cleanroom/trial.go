@@ -154,7 +154,7 @@ func (t *trial) result(ctx context.Context, blobs state.Blobs) (state.Result, er
 			Cleanroom: &state.Cleanroom{Tree: t.tree, Toolchain: t.toolchains()},
 			Inputs:    t.step.serviceInputs(),
 		},
-		Evidence: state.Evidence{Backend: t.backend(), Facts: t.facts(), Findings: t.findings()},
+		Evidence: state.Evidence{Backend: sandbox.MakerOf(t.step.Backend, t.work.name), Facts: t.facts(), Findings: t.findings()},
 	}
 	var verdict error
 	switch failures := gating(res.Evidence.Findings); {
@@ -179,16 +179,6 @@ func (t *trial) result(ctx context.Context, blobs state.Blobs) (state.Result, er
 		return state.Result{}, err
 	}
 	return res, verdict
-}
-
-// backend names the back end that was used, where several could have been.
-func (t *trial) backend() string {
-	if of, ok := t.step.Backend.(interface {
-		Used(environment string) string
-	}); ok && of.Used(t.work.name) != "" {
-		return of.Used(t.work.name)
-	}
-	return t.step.Backend.Name()
 }
 
 func (t *trial) reports(ctx context.Context, blobs state.Blobs) ([]state.Artifact, error) {

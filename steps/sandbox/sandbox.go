@@ -9,6 +9,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,6 +94,17 @@ type Backend interface {
 	// Delete removes the environment called name and all it holds, also one
 	// whose creator was killed. An unknown name is fault.Finding.
 	Delete(ctx context.Context, name string) error
+}
+
+// MakerOf names the back end that made an environment in this process: b, or the one that
+// b chose, if it has a method Used to tell.
+func MakerOf(b Backend, environment string) string {
+	if of, ok := b.(interface {
+		Used(environment string) string
+	}); ok {
+		return cmp.Or(of.Used(environment), b.Name())
+	}
+	return b.Name()
 }
 
 // Collector is a back end that can remove what killed creators left behind.

@@ -3,7 +3,6 @@ package door
 import (
 	"context"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -120,17 +119,11 @@ Examples:
   ultrafast-generate render --template deployment.yaml.tmpl --engine gotmpl --vars-file values.json`
 }
 
-// frontMatter finds the head of a template that says where its output goes.
-var frontMatter = regexp.MustCompile(`\A---\r?\n(?:[^-].*\n)*?to:`)
-
 // Run prints what the template gives, byte for byte.
 func (r *Render) Run(ctx context.Context, a *app.App) error {
 	source, err := a.ReadFile("template", r.Template)
 	if err != nil {
 		return err
-	}
-	if r.Engine == "tera" && frontMatter.Match(source) {
-		a.Log.Warn("front matter is text here; generate template does what it says", "template", r.Template)
 	}
 	body := generate.Body{
 		Name: filepath.Base(r.Template), Source: string(source), Seed: r.Seed,

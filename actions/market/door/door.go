@@ -153,7 +153,7 @@ func requests(project *config.Project, o Options) ([]market.Request, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, fault.New(fault.Usage, "name one, or write [packages] into "+config.FileName+"; without a package begin at generate template, or at cleanroom-test run --source .", "no package was named")
+		return nil, fault.New(fault.Usage, "name one, or write [packages] into "+config.FileName, "no package was named")
 	}
 	return out, nil
 }

@@ -148,11 +148,7 @@ func (k *keeper) begin(ctx context.Context, c config, open Opener) (err error) {
 	if k.env, err = backend.Create(ctx, c.Spec); err != nil {
 		return err
 	}
-	if of, ok := backend.(interface {
-		Used(environment string) string
-	}); ok {
-		k.backend = cmp.Or(of.Used(c.Spec.Name), k.backend)
-	}
+	k.backend = sandbox.MakerOf(backend, c.Spec.Name)
 	r.Info.Backend, r.Info.Level = k.backend, k.env.Effective().Level.String()
 	if err = k.place.write(r); err == nil {
 		k.listener, err = listen(c.Dir)
