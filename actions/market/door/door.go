@@ -153,7 +153,7 @@ func requests(project *config.Project, o Options) ([]market.Request, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, fault.New(fault.Usage, "name one, or write [packages] into "+config.FileName, "no package was named")
+		return nil, fault.New(fault.Usage, "name one, or write [packages] into "+config.FileName+"; a chain without packages begins at generate", "no package was named")
 	}
 	return out, nil
 }

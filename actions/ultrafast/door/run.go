@@ -35,11 +35,13 @@ type Run struct {
 // Help shows how it is called.
 func (*Run) Help() string {
 	return `Phases whose inputs did not change come from the chain; deploy always looks at what is live.
+A project without [packages] begins at generate. With --state, --from runs nothing of what is before it: the state has that.
 
 Examples:
   ultrafast run --key ~/keys/signing.pem --trust-root ~/keys/trust.toml
   ultrafast run --until validate
-  ultrafast run --from deploy --trust-root ~/keys/trust.toml`
+  ultrafast run --from deploy --trust-root ~/keys/trust.toml
+  ultrafast run --from validate --until validate --state "$STATE"   # of cleanroom-test`
 }
 
 // Run runs the phases in order.
@@ -52,7 +54,7 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	steps, err := r.steps(ctx, a, project, until)
+	steps, err := r.steps(ctx, a, project, r.phases(a, project, from, until))
 	if err != nil {
 		return err
 	}
@@ -94,8 +96,11 @@ func (r *Run) bounds() (until, from phase.Name, err error) {
 	if until, err = parsePhase("--until", r.Until); err != nil {
 		return "", "", err
 	}
-	if r.From != "" {
-		from, err = parsePhase("--from", r.From)
+	if r.From == "" {
+		return until, "", nil
+	}
+	if from, err = parsePhase("--from", r.From); err == nil && until.Before(from) {
+		err = fault.New(fault.Usage, "name a phase behind it with --until, or leave that out", "--from %s is behind --until %s: nothing would run", from, until)
 	}
 	return until, from, err
 }
@@ -112,21 +117,38 @@ func parsePhase(flag, name string) (phase.Name, error) {
 	return p, nil
 }
 
+// phases returns what runs. A state that is given has what is before --from, and a
+// project that names no package has nothing for market to install.
+func (r *Run) phases(a *app.App, project *config.Project, from, until phase.Name) []phase.Name {
+	all := phase.All()
+	all = all[:slices.Index(all, until)+1]
+	if from != "" && a.State != "" {
+		return all[slices.Index(all, from):]
+	}
+	if len(project.Packages) == 0 && until != phase.Market {
+		a.ProgressOf(phase.Market)("skipped: the project names no [packages]")
+		return all[1:]
+	}
+	return all
+}
+
 // steps builds every phase before the first of them runs, so that a mistake in the
 // configuration of the last stops the first.
-func (r *Run) steps(ctx context.Context, a *app.App, project *config.Project, until phase.Name) ([]pipeline.Step, error) {
-	build := []func() (pipeline.Step, error){
-		func() (pipeline.Step, error) { return market.NewStep(a, project, market.Options{Locked: r.Locked}) },
-		func() (pipeline.Step, error) { return generate.NewStep(a, project, r.generate()) },
-		func() (pipeline.Step, error) {
+func (r *Run) steps(ctx context.Context, a *app.App, project *config.Project, names []phase.Name) ([]pipeline.Step, error) {
+	build := map[phase.Name]func() (pipeline.Step, error){
+		phase.Market: func() (pipeline.Step, error) {
+			return market.NewStep(a, project, market.Options{Locked: r.Locked})
+		},
+		phase.Generate: func() (pipeline.Step, error) { return generate.NewStep(a, project, r.generate()) },
+		phase.Cleanroom: func() (pipeline.Step, error) {
 			return cleanroom.NewStep(ctx, a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
 		},
-		func() (pipeline.Step, error) { return validate.NewStep(a, project, r.validate()) },
-		func() (pipeline.Step, error) { return deploy.NewStep(a, project, r.deploy()) },
+		phase.Validate: func() (pipeline.Step, error) { return validate.NewStep(a, project, r.validate()) },
+		phase.Deploy:   func() (pipeline.Step, error) { return deploy.NewStep(a, project, r.deploy()) },
 	}
 	var steps []pipeline.Step
-	for _, f := range build[:slices.Index(phase.All(), until)+1] {
-		step, err := f()
+	for _, name := range names {
+		step, err := build[name]()
 		if err != nil {
 			return nil, err
 		}
