@@ -238,7 +238,7 @@ func (s *survey) edits(all []Edit) error {
 	case bytes.Equal(before, f.Content):
 		s.report.Unchanged = append(s.report.Unchanged, name)
 	default:
-		s.report.Updated = append(s.report.Updated, name)
+		s.report.Updated, s.report.Edited = append(s.report.Updated, name), append(s.report.Edited, name)
 		if err := s.backUpAs(f); err != nil {
 			return err
 		}

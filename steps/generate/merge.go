@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/internal/difference"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
@@ -203,9 +202,8 @@ func (s *survey) unmerged() error {
 	if len(s.unresolved) == 0 {
 		return nil
 	}
-	const most = 10
 	return fault.New(fault.Finding, "choose what stays between the marks, remove the marks, and run again",
-		"write to %s: %s still has conflicts of the last merge", s.dir, strings.Join(s.unresolved[:min(most, len(s.unresolved))], ", "))
+		"write to %s: %s still has conflicts of the last merge", s.dir, listed(s.unresolved))
 }
 
 // Unmerged returns the error that names the conflicts of a merge, if there are any.
@@ -213,9 +211,8 @@ func (c Changes) Unmerged(dir string) error {
 	if len(c.Conflicts) == 0 {
 		return nil
 	}
-	const most = 10
 	var places []string
-	for _, conflict := range c.Conflicts[:min(most, len(c.Conflicts))] {
+	for _, conflict := range c.Conflicts {
 		place := conflict.Path
 		if len(conflict.Lines) > 0 {
 			place = fmt.Sprintf("%s:%d", conflict.Path, conflict.Lines[0])
@@ -223,5 +220,5 @@ func (c Changes) Unmerged(dir string) error {
 		places = append(places, place)
 	}
 	return fault.New(fault.Finding, "look for the marks <<<<<<< and >>>>>>>, and choose what stays",
-		"merge into %s: %s in conflict: %s", dir, files(len(c.Conflicts)), strings.Join(places, ", "))
+		"merge into %s: %s in conflict: %s", dir, files(len(c.Conflicts)), listed(places))
 }

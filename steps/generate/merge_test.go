@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,6 +174,29 @@ func TestMergePrefers(t *testing.T) {
 				t.Errorf("%s, %t, again: %+v, %v", prefer, given, changes, err)
 			}
 			wantContents(t, dir, want)
+		}
+	}
+}
+
+// TestChangesInWords: what a write did is counted once for each file, and the list is bounded.
+func TestChangesInWords(t *testing.T) {
+	t.Parallel()
+	var many []string
+	for i := range 12 {
+		many = append(many, fmt.Sprintf("f%02d", i))
+	}
+	for _, c := range []struct {
+		changes Changes
+		want    string
+	}{
+		{Changes{}, "no files"},
+		{Changes{Merged: []string{"a", "b"}, Conflicts: []Conflict{{Path: "b"}}}, "1 in conflict (b), 1 merged (a)"},
+		{Changes{Created: []string{"a"}, Conflicts: []Conflict{{Path: "a"}}}, "1 in conflict (a)"},
+		{Changes{Updated: []string{"a", "b"}, Edited: []string{"b"}, Kept: []string{"c"}}, "1 edited in place (b), 1 changed, 1 kept as yours"},
+		{Changes{Merged: many}, "12 merged (f00, f01, f02, f03, f04, f05, f06, f07, f08, f09 and 2 more)"},
+	} {
+		if got := c.changes.String(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
 		}
 	}
 }

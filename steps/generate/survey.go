@@ -30,6 +30,58 @@ type Changes struct {
 	// Settled are conflicts that [WriteOptions.Prefer] decided.
 	Merged             []string
 	Conflicts, Settled []Conflict
+	// Edited are those of Updated that were edited in place.
+	Edited []string
+}
+
+// String says how many files there are of each kind, and names those that were merged,
+// edited or could not be merged. A file with a conflict counts as that alone.
+func (c Changes) String() string {
+	counted := map[string]bool{}
+	var parts []string
+	add := func(what string, named bool, paths []string) {
+		var fresh []string
+		for _, p := range paths {
+			if !counted[p] {
+				fresh, counted[p] = append(fresh, p), true
+			}
+		}
+		if len(fresh) == 0 {
+			return
+		}
+		part := fmt.Sprintf("%d %s", len(fresh), what)
+		if named {
+			part += " (" + listed(fresh) + ")"
+		}
+		parts = append(parts, part)
+	}
+	var conflicts []string
+	for _, conflict := range c.Conflicts {
+		conflicts = append(conflicts, conflict.Path)
+	}
+	add("in conflict", true, conflicts)
+	add("merged", true, c.Merged)
+	add("edited in place", true, c.Edited)
+	add("new", false, c.Created)
+	add("changed", false, c.Updated)
+	add("removed", false, c.Removed)
+	add("kept as yours", false, c.Kept)
+	add("left alone", false, c.Skipped)
+	add("unchanged", false, c.Unchanged)
+	if len(parts) == 0 {
+		return "no files"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// listed names the first of paths.
+func listed(paths []string) string {
+	const most = 10
+	text := strings.Join(paths[:min(most, len(paths))], ", ")
+	if n := len(paths) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
 }
 
 // survey compares a plan with what is in the directory and decides every change.
@@ -120,17 +172,11 @@ func (s *survey) conflict() error {
 	if len(s.conflicts) == 0 {
 		return nil
 	}
-	const most = 10
-	shown := s.conflicts[:min(most, len(s.conflicts))]
-	more := ""
-	if n := len(s.conflicts) - len(shown); n > 0 {
-		more = fmt.Sprintf(" and %d more", n)
-	}
 	hint := "keep your changes with `generate template --merge`, or overwrite them with --force"
 	if s.frozen {
 		hint += "; the text of a frozen region is changed in its own file"
 	}
-	return fault.New(fault.Finding, hint, "write to %s: there is content that was not generated: %s%s", s.dir, strings.Join(shown, ", "), more)
+	return fault.New(fault.Finding, hint, "write to %s: there is content that was not generated: %s", s.dir, listed(s.conflicts))
 }
 
 func (s *survey) removals() error {

@@ -146,11 +146,13 @@ type Tree struct {
 	project string
 	note    func(finding.Finding)
 	advance generate.Advance
+
+	progress func(message string)
 }
 
 // NewTree returns the directory that the options or the project name.
 func NewTree(a *app.App, project *config.Project, o Options) Tree {
-	t := Tree{Force: o.Force, project: project.Dir, note: a.Note, advance: a.BarOf(phase.Generate)}
+	t := Tree{Force: o.Force, project: project.Dir, note: a.Note, advance: a.BarOf(phase.Generate), progress: a.ProgressOf(phase.Generate)}
 	switch {
 	case o.OutputDir != "":
 		t.Dir = a.Abs(o.OutputDir)
@@ -180,6 +182,7 @@ func (t Tree) Write(ctx context.Context, s state.State, blobs state.Blobs) error
 	if err != nil {
 		return err
 	}
+	t.progress(below(t.project, t.Dir) + ": " + changes.String())
 	for _, c := range changes.Conflicts {
 		t.tell(c)
 	}
