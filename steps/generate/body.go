@@ -16,7 +16,7 @@ import (
 // Body is one template without front matter, for whoever wants to see what the
 // engine makes of it.
 type Body struct {
-	// Name stands for the template in messages.
+	// Name stands for the template in messages. Its folder is none of Includes.
 	Name, Source string
 	// Vars is a JSON object, and VarsName stands for it in messages. Empty is no variable.
 	Vars     []byte
@@ -43,16 +43,23 @@ func (b Body) Render(ctx context.Context, w io.Writer) error {
 	}
 	o := surroundings{seed: b.Seed, now: (&Options{Now: b.Now}).now()}
 	if b.Includes != nil {
-		o.loader = folderLoader{b.Includes}
+		o.loader = folderLoader{b.Includes, b.Name}
 	}
 	return b.Dialect.engine(o).Render(ctx, w, b.Name, b.Source, vars)
 }
 
-// folderLoader finds includes beside the including file, then at the top.
-type folderLoader struct{ fsys fs.FS }
+// folderLoader finds includes beside the including file, then at the top, where the
+// template called body looks too.
+type folderLoader struct {
+	fsys fs.FS
+	body string
+}
 
 // Load implements render.Loader.
 func (l folderLoader) Load(name, from string) (resolved, source string, err error) {
+	if from == l.body {
+		from = "."
+	}
 	for _, candidate := range []string{path.Join(path.Dir(from), name), path.Clean(name)} {
 		if !fs.ValidPath(candidate) || strings.Contains(candidate, `\`) {
 			continue // leads out of the folder

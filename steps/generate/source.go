@@ -2,6 +2,7 @@ package generate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,7 @@ func parseReference(text string) (reference, error) {
 // found: a package, or, with an empty id, a folder of the project.
 type pack struct {
 	id   string
+	dir  string // of a local package, for messages; empty if that is not known
 	root string // of a folder of the project, relative to it
 	fsys fs.FS
 	// base is the folder below which templates are named; "." or "templates".
@@ -113,7 +115,7 @@ func (s *Step) library(ctx context.Context, in state.State, blobs state.Blobs) (
 	link, ok := in.Last(phase.Market)
 	if !ok {
 		for _, id := range slices.Sorted(maps.Keys(s.Packages)) {
-			p, err := localPack(id, s.Packages[id])
+			p, err := localPack(id, s.PackageDirs[id], s.Packages[id])
 			if err != nil {
 				return nil, err
 			}
@@ -165,7 +167,7 @@ func (p *pack) manifest() (*document.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("package %s: %w", p.id, err)
 	}
-	manifest, err := document.ParseTOML(path.Join(p.id, packManifest), b)
+	manifest, err := document.ParseTOML(path.Join(cmp.Or(p.dir, p.id), packManifest), b)
 	if err != nil {
 		return nil, asFinding(err, "package "+p.id)
 	}
@@ -180,8 +182,8 @@ func (p *pack) declare(manifest *document.Node) (err error) {
 }
 
 // localPack reads the dependencies of a local package from its manifest, if it has one.
-func localPack(id string, fsys fs.FS) (*pack, error) {
-	p := &pack{id: id, fsys: fsys, base: templatesDir, dependencies: map[string]bool{}}
+func localPack(id, dir string, fsys fs.FS) (*pack, error) {
+	p := &pack{id: id, dir: dir, fsys: fsys, base: templatesDir, dependencies: map[string]bool{}}
 	manifest, err := p.manifest()
 	if err != nil || manifest == nil {
 		return p, err

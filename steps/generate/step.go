@@ -26,6 +26,9 @@ type Step struct {
 	// Packages are local packages by id, each a folder with a gpack.toml. They are
 	// read only if the state has no market entry; then its artifacts count alone.
 	Packages map[string]fs.FS
+	// PackageDirs says by id where those lie, as messages are to name it; the id stands
+	// for a folder that it lacks.
+	PackageDirs map[string]string
 	// Files is the project folder, in which templates named by a path are found; it
 	// may be nil if there are none. That of an [os.Root] keeps links inside.
 	Files fs.FS

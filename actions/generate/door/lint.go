@@ -3,7 +3,6 @@ package door
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"path"
 	"path/filepath"
 	"strings"
@@ -48,16 +47,8 @@ func (l *Lint) Run(ctx context.Context, a *app.App) error {
 	for _, g := range project.Generate {
 		step.Units = append(step.Units, generate.Unit{Template: g.Template, Vars: g.Vars})
 	}
-	dirs := map[string]string{}
-	step.Packages = map[string]fs.FS{}
-	for _, dir := range l.Package {
-		one, err := localPackages(a, []string{dir})
-		if err != nil {
-			return err
-		}
-		for id, files := range one {
-			step.Packages[id], dirs[id] = files, below(project.Dir, a.Abs(dir))
-		}
+	if step.Packages, step.PackageDirs, err = localPackages(a, project.Dir, l.Package); err != nil {
+		return err
 	}
 	if step.Files, err = openDir(a, project.Dir); err != nil {
 		return err
@@ -73,7 +64,7 @@ func (l *Lint) Run(ctx context.Context, a *app.App) error {
 		return err
 	}
 	for i := range findings {
-		findings[i].Where.File = fileOf(findings[i].Where.File, dirs)
+		findings[i].Where.File = fileOf(findings[i].Where.File, step.PackageDirs)
 	}
 	return l.show(a, findings, len(refs))
 }
@@ -90,9 +81,6 @@ func below(project, dir string) string {
 func fileOf(name string, dirs map[string]string) string {
 	if id, file, ok := strings.Cut(name, ":"); ok && dirs[id] != "" {
 		return path.Join(dirs[id], "templates", file)
-	}
-	if id, file, ok := strings.Cut(name, "/"); ok && file == manifestName && dirs[id] != "" {
-		return path.Join(dirs[id], file)
 	}
 	return name
 }

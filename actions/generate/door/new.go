@@ -78,7 +78,7 @@ func packageIn(a *app.App, dir string) (string, error) {
 	if _, err := os.Lstat(filepath.Join(dir, manifestName)); errors.Is(err, fs.ErrNotExist) {
 		return filepath.Base(dir), os.MkdirAll(dir, 0o755)
 	}
-	packages, err := localPackages(a, []string{dir})
+	packages, _, err := localPackages(a, dir, []string{dir})
 	for id := range packages {
 		return id, nil
 	}

@@ -56,7 +56,7 @@ func NewStep(a *app.App, project *config.Project, o Options) (*generate.Step, er
 		}
 		step.Options.VarsFile = vars
 	}
-	if step.Packages, err = localPackages(a, o.Package); err != nil {
+	if step.Packages, step.PackageDirs, err = localPackages(a, project.Dir, o.Package); err != nil {
 		return nil, err
 	}
 	step.Units, err = units(project, o)
@@ -130,24 +130,25 @@ func openDir(a *app.App, dir string) (fs.FS, error) {
 	return root.FS(), nil
 }
 
-// localPackages returns the packages in dirs by id.
-func localPackages(a *app.App, dirs []string) (map[string]fs.FS, error) {
-	packages := map[string]fs.FS{}
+// localPackages returns the packages in dirs by id, and where each lies, relative to
+// the project if it is in there.
+func localPackages(a *app.App, project string, dirs []string) (packages map[string]fs.FS, at map[string]string, err error) {
+	packages, at = map[string]fs.FS{}, map[string]string{}
 	for _, dir := range dirs {
 		files, err := openDir(a, a.Abs(dir))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		b, err := fs.ReadFile(files, manifestName)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fault.New(fault.Usage, "name the directory of a package; `generate new NAME --package DIR` makes one", "package in %s: there is no %s", dir, manifestName)
+			return nil, nil, fault.New(fault.Usage, "name the directory of a package; `generate new NAME --package DIR` makes one", "package in %s: there is no %s", dir, manifestName)
 		}
 		if err != nil {
-			return nil, fault.Wrap(err, fault.Usage, "name the directory of a package", "package in "+dir)
+			return nil, nil, fault.Wrap(err, fault.Usage, "name the directory of a package", "package in "+dir)
 		}
 		node, err := document.ParseTOML(filepath.Join(dir, manifestName), b)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		var manifest struct {
 			Package struct {
@@ -155,11 +156,11 @@ func localPackages(a *app.App, dirs []string) (map[string]fs.FS, error) {
 			} `doc:"gpack,required"`
 		}
 		if _, err := document.DecodeKnown(node, &manifest); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		packages[manifest.Package.ID] = files
+		packages[manifest.Package.ID], at[manifest.Package.ID] = files, below(project, a.Abs(dir))
 	}
-	return packages, nil
+	return packages, at, nil
 }
 
 const manifestName = "gpack.toml"

@@ -2,7 +2,6 @@ package door
 
 import (
 	"context"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -56,7 +55,7 @@ func describe(ctx context.Context, a *app.App, packages []string, ask func(*gene
 		return err
 	}
 	step := &generate.Step{Options: generate.Options{Dialect: dialect(project, false)}}
-	if step.Packages, err = localPackages(a, packages); err != nil {
+	if step.Packages, step.PackageDirs, err = localPackages(a, project.Dir, packages); err != nil {
 		return err
 	}
 	if step.Files, err = openDir(a, project.Dir); err != nil {
@@ -126,7 +125,7 @@ func (r *Render) Run(ctx context.Context, a *app.App) error {
 		return err
 	}
 	body := generate.Body{
-		Name: filepath.Base(r.Template), Source: string(source), Seed: r.Seed,
+		Name: below(a.Dir, r.Template), Source: string(source), Seed: r.Seed,
 		Dialect: generate.Dialect{
 			Engine: r.Engine, Lenient: r.Lenient, TrimBlocks: r.TrimBlocks, LstripBlocks: r.LstripBlocks, KeepMapOrder: r.KeepMapOrder,
 			PlainFilters: !r.WordFilters,
@@ -139,7 +138,7 @@ func (r *Render) Run(ctx context.Context, a *app.App) error {
 		if body.Vars, err = a.ReadFile("variables", r.VarsFile); err != nil {
 			return err
 		}
-		body.VarsName = filepath.Base(r.VarsFile)
+		body.VarsName = below(a.Dir, r.VarsFile)
 	}
 	if r.IncludeDir != "" {
 		if body.Includes, err = openDir(a, a.Abs(r.IncludeDir)); err != nil {
