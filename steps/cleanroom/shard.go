@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
@@ -153,7 +155,7 @@ func (t *trial) markSelection(e *state.Entry) {
 
 // Merge is the cleanroom-test phase where other runs have done the work: it makes one
 // entry of the last ones of the chains of all shards, the entry that a run of all
-// tests makes. Nothing is run.
+// tests makes, with what the shards have found. Nothing is run.
 type Merge struct{ Shards []state.State }
 
 // Phase returns phase.Cleanroom.
@@ -166,8 +168,15 @@ func (Merge) Key(context.Context, state.State) (map[string]string, error) { retu
 // occurs twice are a fault.Finding without a result; a shard whose tests failed is one
 // beside a result whose outcome is Failed.
 func (m Merge) Run(_ context.Context, in state.State, _ state.Blobs) (state.Result, error) {
-	entries, err := m.entries(in.Head())
+	links, err := m.links(in.Head())
 	if err != nil {
+		return state.Result{}, err
+	}
+	entries := make([]*state.Entry, 0, len(links))
+	for _, l := range links {
+		entries = append(entries, &l.Entry)
+	}
+	if err := same(entries); err != nil {
 		return state.Result{}, err
 	}
 	first := entries[0]
@@ -181,13 +190,7 @@ func (m Merge) Run(_ context.Context, in state.State, _ state.Blobs) (state.Resu
 			failed = append(failed, name(e))
 		}
 	}
-	passed := 0
-	for _, c := range out.Checks {
-		if c.Outcome == state.Passed {
-			passed++
-		}
-	}
-	evidence := state.Evidence{Summary: fmt.Sprintf("%d of %d tests passed in %d shards", passed, len(out.Checks), len(entries))}
+	evidence := mergedEvidence(links, out.Checks)
 	if failed != nil {
 		out.Outcome, claim.Image = state.Failed, ""
 		err := fault.New(fault.Finding, "look at its job, mend what fails, and run all shards again", "%s failed", strings.Join(failed, ", "))
@@ -200,40 +203,92 @@ func (m Merge) Run(_ context.Context, in state.State, _ state.Blobs) (state.Resu
 	return state.Result{Entry: out, Evidence: evidence}, nil
 }
 
+// mergedEvidence is what the newest runs of the shards say besides their claims, as a
+// run of all tests says it. The reports stay with the shards.
+func mergedEvidence(shards []*state.Link, checks []state.Check) state.Evidence {
+	ends := map[state.Outcome]int{}
+	for _, c := range checks {
+		ends[c.Outcome]++
+	}
+	ev := state.Evidence{Facts: map[string]string{}}
+	sum := 0
+	said := map[finding.Finding]int{}
+	var found []finding.Finding
+	for _, shard := range shards {
+		run := shard.Run()
+		retries, ok := fact(run, FactRetries)
+		if before, _ := fact(&ev, FactRetries); ok && retries >= before {
+			ev.Facts[FactRetries] = strconv.Itoa(retries)
+		}
+		flaky, _ := fact(run, FactFlaky)
+		sum += flaky
+		for _, f := range run.Findings {
+			if said[f]++; said[f] == 1 {
+				found = append(found, f)
+			}
+		}
+	}
+	if sum > 0 {
+		ev.Facts[FactFlaky] = strconv.Itoa(sum)
+	}
+	for _, f := range found {
+		// That nothing failed of a test is said by each shard that it is not in.
+		if f.Severity.Gates() || f.Rule == RuleQuarantine && f.Severity == finding.Low && said[f] < len(shards) {
+			continue
+		}
+		ev.Findings = append(ev.Findings, f)
+	}
+	ev.Findings = ev.Findings[:min(len(ev.Findings), maxFindings)]
+	ev.Summary = fmt.Sprintf("%d of %d tests passed", ends[state.Passed], len(checks)) +
+		besides(ends[state.Skipped], ends[state.Waived], sum) + fmt.Sprintf(" in %d shards", len(shards))
+	return ev
+}
+
+// fact returns a count of the evidence, which another machine may have written: what
+// is none is absent.
+func fact(ev *state.Evidence, name string) (n int, ok bool) {
+	n, err := strconv.Atoi(ev.Facts[name])
+	if err != nil || n < 0 || n > maxTests {
+		return 0, false
+	}
+	return n, true
+}
+
 func name(e *state.Entry) string {
 	return fmt.Sprintf("shard %d of %d", e.Cleanroom.Shard.Index, e.Cleanroom.Shard.Count)
 }
 
-// entries returns the entries of the shards, in order, if they are a whole set that
-// follows the entry prev.
-func (m Merge) entries(prev state.Digest) ([]*state.Entry, error) {
+// links returns the entries of the shards with their evidence, in order, if they are a
+// whole set that follows the entry prev.
+func (m Merge) links(prev state.Digest) ([]*state.Link, error) {
 	const hint = "merge the states of all jobs of one run, each once"
-	var entries []*state.Entry
+	var links []*state.Link
 	for i, chain := range m.Shards {
 		if len(chain) == 0 || chain[len(chain)-1].Entry.Cleanroom == nil || chain[len(chain)-1].Entry.Cleanroom.Shard == nil {
 			return nil, fault.New(fault.Finding, "name states that `cleanroom-test run --shard` made", "state %d of %d does not end with a shard", i+1, len(m.Shards))
 		}
-		entries = append(entries, &chain[len(chain)-1].Entry)
+		links = append(links, &chain[len(chain)-1])
 	}
-	if len(entries) == 0 {
+	if len(links) == 0 {
 		return nil, fault.New(fault.Usage, hint, "no shard was named")
 	}
-	slices.SortFunc(entries, func(a, b *state.Entry) int { return a.Cleanroom.Shard.Index - b.Cleanroom.Shard.Index })
-	first := entries[0].Cleanroom
+	slices.SortFunc(links, func(a, b *state.Link) int { return a.Entry.Cleanroom.Shard.Index - b.Entry.Cleanroom.Shard.Index })
+	first := links[0].Entry.Cleanroom
 	have := map[int]bool{}
-	for _, e := range entries {
+	for _, l := range links {
+		e := &l.Entry
 		c := e.Cleanroom
 		switch {
 		case e.Prev != prev:
 			return nil, fault.New(fault.Finding, hint, "%s follows another entry (%s) than the first one named (%s)", name(e), e.Prev.Short(), prev.Short())
 		case c.Shard.Count != first.Shard.Count:
-			return nil, fault.New(fault.Finding, hint, "%s and %s are of different sets", name(e), name(entries[0]))
+			return nil, fault.New(fault.Finding, hint, "%s and %s are of different sets", name(e), name(&links[0].Entry))
 		case c.Shard.Plan != first.Shard.Plan:
-			return nil, fault.New(fault.Finding, "give all shards the same file of durations", "%s and %s were cut by different durations: a test may be in none", name(e), name(entries[0]))
+			return nil, fault.New(fault.Finding, "give all shards the same file of durations", "%s and %s were cut by different durations: a test may be in none", name(e), name(&links[0].Entry))
 		case have[c.Shard.Index]:
 			return nil, fault.New(fault.Finding, hint, "%s occurs twice", name(e))
 		case c.Tree != first.Tree || c.Toolchain != first.Toolchain:
-			return nil, fault.New(fault.Finding, hint, "%s has built %s with %s, %s %s with %s", name(e), c.Tree.Short(), c.Toolchain, name(entries[0]), first.Tree.Short(), first.Toolchain)
+			return nil, fault.New(fault.Finding, hint, "%s has built %s with %s, %s %s with %s", name(e), c.Tree.Short(), c.Toolchain, name(&links[0].Entry), first.Tree.Short(), first.Toolchain)
 		}
 		have[c.Shard.Index] = true
 	}
@@ -246,7 +301,7 @@ func (m Merge) entries(prev state.Digest) ([]*state.Entry, error) {
 	if missing != nil {
 		return nil, fault.New(fault.Finding, hint, "of %d shards these are missing: %s", first.Shard.Count, strings.Join(missing, ", "))
 	}
-	return entries, same(entries)
+	return links, nil
 }
 
 // same checks what shards that passed must agree on: the image, and that no test ran

@@ -1,11 +1,14 @@
 package cleanroom_test
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ultrafast-ci/ultrafast/steps/cleanroom"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
+	"github.com/ultrafast-ci/ultrafast/steps/finding"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
 )
 
@@ -118,6 +121,42 @@ func TestShardFails(t *testing.T) {
 	digest(t, res.Entry, before.Head()) // checks it
 	if res.Entry.Outcome != state.Failed || res.Entry.Cleanroom.Image != "" || len(res.Entry.Artifacts) > 0 || len(res.Entry.Checks) != 3 {
 		t.Errorf("%+v", res.Entry)
+	}
+}
+
+// TestShardNotes merges what shards found that does not gate: what is flaky, what is in
+// quarantine, and what each of them says once.
+func TestShardNotes(t *testing.T) {
+	t.Parallel()
+	before, chains := shards(t, shop, 2)
+	note := func(rule string, severity finding.Severity, what string) finding.Finding {
+		return finding.Finding{Rule: rule, Severity: severity, What: what}
+	}
+	unused := note(cleanroom.RuleQuarantine, finding.Low, "nothing failed of a")
+	everywhere := note(cleanroom.RuleQuarantine, finding.Low, "nothing failed of b")
+	waived := note(cleanroom.RuleQuarantine, finding.Medium, "test a failed, in quarantine")
+	flaky := note(cleanroom.RuleFlaky, finding.Medium, "test c is flaky")
+	first, second := &chains[0][1], &chains[1][1]
+	old := state.Evidence{Kind: state.KindRun, Facts: map[string]string{cleanroom.FactFlaky: "7"}, Findings: []finding.Finding{note("old", finding.Info, "of an older run")}}
+	first.Evidence = []state.Evidence{old, {
+		Kind: state.KindRun, Facts: map[string]string{cleanroom.FactRetries: "2", cleanroom.FactFlaky: "1"}, Findings: []finding.Finding{flaky, unused, everywhere},
+	}, {Kind: state.KindSignature}}
+	second.Evidence = []state.Evidence{{
+		Kind: state.KindRun, Facts: map[string]string{cleanroom.FactRetries: "3", cleanroom.FactFlaky: "-4"}, Findings: []finding.Finding{waived, everywhere},
+	}}
+	second.Entry.Checks[0].Outcome = state.Waived
+	res, err := cleanroom.Merge{Shards: chains}.Run(t.Context(), before, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []finding.Finding{flaky, everywhere, waived}; !slices.Equal(res.Evidence.Findings, want) {
+		t.Errorf("findings %v, want %v", res.Evidence.Findings, want)
+	}
+	if want := "1 of 3 tests passed, 1 skipped, 1 in quarantine, 1 flaky in 2 shards"; res.Evidence.Summary != want {
+		t.Errorf("summary %q, want %q", res.Evidence.Summary, want)
+	}
+	if want := map[string]string{cleanroom.FactRetries: "3", cleanroom.FactFlaky: "1"}; !maps.Equal(res.Evidence.Facts, want) {
+		t.Errorf("facts %v, want %v", res.Evidence.Facts, want)
 	}
 }
 

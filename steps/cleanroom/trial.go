@@ -223,11 +223,15 @@ func (t *trial) summary() string {
 	case !t.all(func(s *suite) bool { return s.vet.ok || !s.vet.ran }):
 		return "go vet has remarks"
 	}
-	text := fmt.Sprintf("%d of %d tests passed", passed, total)
+	return fmt.Sprintf("%d of %d tests passed", passed, total) + besides(skipped, waived, t.flaky())
+}
+
+// besides says what else there is to know of tests of which none failed.
+func besides(skipped, waived, flaky int) (text string) {
 	for _, part := range []struct {
 		n    int
 		what string
-	}{{skipped, "skipped"}, {waived, "in quarantine"}, {t.flaky(), "flaky"}} {
+	}{{skipped, "skipped"}, {waived, "in quarantine"}, {flaky, "flaky"}} {
 		if part.n > 0 {
 			text += fmt.Sprintf(", %d %s", part.n, part.what)
 		}
@@ -286,6 +290,14 @@ func (t *trial) toolchains() string {
 	return strings.Join(slices.Compact(names), ", ")
 }
 
+// Facts of the evidence by which a run is repeated and shards are merged.
+const (
+	// FactRetries is how often what failed ran again at most.
+	FactRetries = "test.retries"
+	// FactFlaky is how many tests passed by that; absent for none.
+	FactFlaky = "test.flaky"
+)
+
 func (t *trial) facts() map[string]string {
 	facts := t.room.facts()
 	for _, s := range t.suites {
@@ -295,6 +307,10 @@ func (t *trial) facts() map[string]string {
 		maps.Copy(facts, t.services.Facts())
 	}
 	facts["test.seed"] = shuffle(t.seed)
+	facts[FactRetries] = strconv.Itoa(t.step.Tests.Retries)
+	if n := t.flaky(); n > 0 {
+		facts[FactFlaky] = strconv.Itoa(n)
+	}
 	t.packageFacts(facts)
 	for i, text := range t.requests[:min(len(t.requests), maxRequests)] {
 		facts[fmt.Sprintf("prepare.request.%03d", i+1)] = text

@@ -103,6 +103,17 @@ func Wrap(err error, kind Kind, hint, doing string) error {
 	return &Error{Kind: kind, Hint: hint, Err: fmt.Errorf("%s: %w", doing, err)}
 }
 
+// Also adds another way out to the hint of err. Also(nil) is nil.
+func Also(err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	if first := HintOf(err); first != "" {
+		hint = first + "; " + hint
+	}
+	return &Error{Kind: KindOf(err), Hint: hint, Err: err}
+}
+
 // KindOf returns the kind of err. A cancelled context is [Interrupted], a
 // deadline [Unavailable]; of several joined errors the first with a kind counts.
 func KindOf(err error) Kind {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ultrafast-ci/ultrafast/steps/finding"
@@ -54,6 +55,16 @@ func (e *Evidence) Artifact(name string) (Artifact, bool) {
 		}
 	}
 	return Artifact{}, false
+}
+
+// Run returns the newest evidence of a run of the entry; without one it is empty.
+func (l *Link) Run() *Evidence {
+	for i := range slices.Backward(l.Evidence) {
+		if l.Evidence[i].Kind == KindRun {
+			return &l.Evidence[i]
+		}
+	}
+	return &Evidence{}
 }
 
 // Result is what a phase returns. It may return a result and a finding error at

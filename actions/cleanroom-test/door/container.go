@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -32,7 +34,7 @@ type Container struct {
 // ContainerStart starts a container.
 type ContainerStart struct {
 	Selector
-	Image        string            `arg:"" optional:"" twin:"image" help:"Image; dir:PATH for a directory as root, host for the programs of this machine."`
+	Image        string            `arg:"" optional:"" twin:"image" help:"Image; dir:PATH for a directory as root, host for /usr of this machine."`
 	ImageFlag    string            `name:"image" placeholder:"IMAGE" help:"The same as a flag."`
 	Argv         []string          `arg:"" optional:"" passthrough:"partial" name:"command" help:"Command and arguments, after --. Default: those of the image."`
 	Name         string            `placeholder:"NAME" help:"Name, by which other containers reach it. Default: that of the image."`
@@ -51,10 +53,14 @@ func (*ContainerStart) Help() string {
 	return `Without an environment one is made, called default. A service that ends, or does not
 answer in time, is exit code 1 and its last lines; nothing of it stays.
 
+With host a container sees /usr of this machine and nothing of the project. A program of
+the project that is linked statically runs from dir:DIR, which is its root.
+
 Examples:
   ultrafast-cleanroom-test container start postgres:15 --name db --db app --user app --password-file pw --wait-ready
   ultrafast-cleanroom-test container start redis --environment test-env --wait-ready --timeout 30
-  ultrafast-cleanroom-test container start host --name web --port 8080 --wait-ready -- ./serve :8080`
+  ultrafast-cleanroom-test container start host --name web --port 8080 --wait-ready -- /usr/bin/python3 -m http.server 8080
+  ultrafast-cleanroom-test container start dir:build/bin --name shop --port 8081 --wait-ready -- /shop --listen :8081`
 }
 
 // service is what is known of an image by its name.
@@ -111,7 +117,11 @@ func (c *ContainerStart) Run(ctx context.Context, a *app.App) (err error) {
 	}
 	var config sandbox.ImageConfig
 	if image != hostImage && !strings.HasPrefix(image, dirPrefix) {
-		if spec.Image, config, err = r.fetch(ctx, image); err != nil {
+		spec.Image, config, err = r.fetch(ctx, image)
+		if fault.KindOf(err) == fault.Unavailable && installable(s.kind) {
+			return fault.Also(err, "or let `run` start the "+s.kind+" that this machine has installed: [[cleanroom.service]] in ggen.toml with name = \""+s.kind+"\" and no image")
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -133,6 +143,9 @@ func (c *ContainerStart) Run(ctx context.Context, a *app.App) (err error) {
 		return err
 	}
 	info, err := e.Launch(ctx, spec, s.kind, image, s.port)
+	if image == hostImage && notSeen(a, err, spec.Argv) {
+		return fault.Also(err, "of this machine only /usr is seen, so not "+spec.Argv[0]+": write dir:DIR in place of host, a directory with a static program, and the program's path in it")
+	}
 	if err != nil {
 		return err
 	}
@@ -153,6 +166,16 @@ func (c *ContainerStart) Run(ctx context.Context, a *app.App) (err error) {
 		rows = append(rows, []any{"address", net.JoinHostPort(info.Address, strconv.Itoa(info.Port))})
 	}
 	return a.Table(rows...)
+}
+
+// notSeen reports that a command was not found which is a file of this machine, outside
+// of what its clean rooms see.
+func notSeen(a *app.App, err error, argv []string) bool {
+	if !errors.Is(err, fs.ErrNotExist) || len(argv) == 0 || !strings.Contains(argv[0], "/") {
+		return false
+	}
+	_, serr := os.Stat(a.Abs(argv[0]))
+	return serr == nil
 }
 
 // spec describes the container but for the files of its image.

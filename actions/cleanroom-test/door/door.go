@@ -315,6 +315,9 @@ func (g *GC) Run(ctx context.Context, a *app.App) error {
 		unused, uerr := r.keeper.GCUnused(ctx, *g.OlderThan)
 		removed, err = append(removed, unused...), errors.Join(err, uerr)
 	}
+	if err == nil && len(removed) == 0 && a.Output != "json" {
+		return a.Table([]any{"nothing was left behind"})
+	}
 	return errors.Join(err, showRemoved(a, removed))
 }
 
@@ -338,11 +341,13 @@ With --image a command stands for the image's entrypoint and command; without on
 run. User, working directory and variables are the image's; root becomes nobody.
 
 The command sees /usr of this machine, or the image, and no other file: not the
-project either. What its tests need comes with test run.
+project either, but for what it reads from its input. What its tests need comes with
+test run.
 
 Examples:
   ultrafast-cleanroom-test exec -- cat /proc/self/status
   ultrafast-cleanroom-test exec --memory 256 --timeout 30s -- python3 -c 'print(6 * 7)'
+  ultrafast-cleanroom-test exec -- sh -s <script.sh
   ultrafast-cleanroom-test exec --image debian:12 -- cat /etc/os-release
   ultrafast-cleanroom-test exec --sandbox --code 'echo hello'
   ultrafast-cleanroom-test exec --environment test-env -- redis-cli -h cache ping`

@@ -216,6 +216,9 @@ func (j job) run(ctx context.Context, a *app.App) (code int, err error) {
 	container, err := env.Start(ctx, sandbox.ContainerSpec{
 		Name: j.container, Argv: j.argv, Image: j.image, Env: j.env, Limits: j.limits, Stdin: a.Stdin, Stdout: stdout, Stderr: stderr,
 	})
+	if notSeen(a, err, j.argv) {
+		err = fault.Also(err, "the project is not seen here: give a script as input, `exec -- sh -s <FILE`, or an image that holds it, --image layout:DIR#NAME:TAG or tarball:FILE")
+	}
 	if err != nil {
 		return notStarted(err), err
 	}

@@ -50,6 +50,9 @@ func place(ctx context.Context, project *config.Project, spec *sidecar.Spec, ima
 		return err
 	}
 	ref, err := images.Resolve(ctx, image)
+	if kind := serviceOf(image).kind; fault.KindOf(err) == fault.Unavailable && installable(kind) {
+		return fault.Also(err, "or leave the image out, and the "+kind+" that this machine has installed runs")
+	}
 	if err != nil {
 		return err
 	}
@@ -58,6 +61,11 @@ func place(ctx context.Context, project *config.Project, spec *sidecar.Spec, ima
 	}
 	spec.Image, spec.Version = pinned(project, ref), ref.Digest.Hex()
 	return nil
+}
+
+// installable reports that a service of the kind runs from the programs of this machine too.
+func installable(kind string) bool {
+	return kind == string(sidecar.Postgres) || kind == string(sidecar.Redis)
 }
 
 // pinned writes a resolved reference so that it means the same everywhere on this

@@ -14,6 +14,7 @@ import (
 	"github.com/ultrafast-ci/ultrafast/internal/difference"
 	"github.com/ultrafast-ci/ultrafast/internal/pipeline"
 	"github.com/ultrafast-ci/ultrafast/internal/store"
+	stepcleanroom "github.com/ultrafast-ci/ultrafast/steps/cleanroom"
 	"github.com/ultrafast-ci/ultrafast/steps/fault"
 	"github.com/ultrafast-ci/ultrafast/steps/phase"
 	"github.com/ultrafast-ci/ultrafast/steps/state"
@@ -177,7 +178,7 @@ func (silent) Started(phase.Name)   {}
 func (silent) Done(pipeline.Report) {}
 
 func compare(ctx context.Context, recorded, out *state.Link, work *scratch) (*Replayed, error) {
-	was, is := run(recorded), run(out)
+	was, is := recorded.Run(), out.Run()
 	result := &Replayed{
 		Phase: recorded.Entry.Phase, Entry: recorded.Digest, Replayed: out.Digest, Same: recorded.Digest == out.Digest,
 		Scope: "claim", Seconds: is.Duration.Seconds(), RecordedSeconds: was.Duration.Seconds(),
@@ -206,16 +207,6 @@ func compare(ctx context.Context, recorded, out *state.Link, work *scratch) (*Re
 	result.Differences, err = difference.Compare(ctx, difference.Side{Entry: &recorded.Entry, Blobs: work.recorded}, difference.Side{Entry: &out.Entry, Blobs: work})
 	result.Circumstances = difference.Facts(circumstances(&recorded.Entry, was), circumstances(&recorded.Entry, is))
 	return result, err
-}
-
-// run returns the newest evidence of a run.
-func run(link *state.Link) *state.Evidence {
-	for i := len(link.Evidence) - 1; i >= 0; i-- {
-		if link.Evidence[i].Kind == state.KindRun {
-			return &link.Evidence[i]
-		}
-	}
-	return &state.Evidence{}
 }
 
 // circumstances are the facts of a run that may have made it come out otherwise and
@@ -306,13 +297,14 @@ func (r *Replayed) count() string {
 // hint names the likeliest cause: an input, then the tool, then the circumstances.
 func (r *Replayed) hint(recorded *state.Link) string {
 	var inputs []string
-	tool, policy := false, false
+	tool, policy, checks := false, false, false
 	for _, f := range r.Differences.Fields {
 		if name, ok := strings.CutPrefix(f.Path, "inputs["); ok {
 			inputs = append(inputs, strings.TrimSuffix(name, "]"))
 		}
 		tool = tool || strings.HasPrefix(f.Path, "tool.")
 		policy = policy || f.Path == "validate.policy"
+		checks = checks || strings.HasPrefix(f.Path, "checks[")
 	}
 	switch {
 	case len(inputs) > 0:
@@ -321,6 +313,10 @@ func (r *Replayed) hint(recorded *state.Link) string {
 		return "another policy than was recorded: give the same --trust-root"
 	case tool:
 		return fmt.Sprintf("another version of the program: version %s made the entry", recorded.Entry.Tool.Version)
+	case checks && recorded.Run().Facts[stepcleanroom.FactFlaky] != "":
+		facts := recorded.Run().Facts
+		return fmt.Sprintf("the inputs are the same, but the recorded run was flaky: %s of its tests passed within %s retries, as many as there were here; mend them",
+			difference.Visible(facts[stepcleanroom.FactFlaky]), difference.Visible(facts[stepcleanroom.FactRetries]))
 	case len(r.Circumstances) > 0:
 		names := make([]string, 0, len(r.Circumstances))
 		for _, f := range r.Circumstances {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	cleanroom "github.com/ultrafast-ci/ultrafast/actions/cleanroom-test/door"
@@ -70,7 +71,7 @@ func (r *Replay) market(a *app.App, project *config.Project, recorded *state.Lin
 
 // lockOf returns the lock file as it was, or nil if it cannot be told.
 func lockOf(recorded *state.Link) []byte {
-	facts := run(recorded).Facts
+	facts := recorded.Run().Facts
 	var entries []stepmarket.Locked
 	for _, p := range recorded.Entry.Market.Packages {
 		entries = append(entries, stepmarket.Locked{
@@ -173,7 +174,7 @@ func agrees(ctx context.Context, step *steps.Step, before state.State, recorded 
 }
 
 // cleanroom tests the tree of the chain, or the source that began it: those tests that
-// the entry is of. How long tests had taken, by which shards may have been cut, is not
+// the entry is of, with the retries that they had. How long tests had taken, by which shards may have been cut, is not
 // recorded.
 func (r *Replay) cleanroom(ctx context.Context, a *app.App, project *config.Project, recorded *state.Link, work *scratch) (pipeline.Step, error) {
 	step, err := cleanroom.NewStep(ctx, a, project, cleanroom.Options{MinIsolation: r.MinIsolation})
@@ -183,6 +184,11 @@ func (r *Replay) cleanroom(ctx context.Context, a *app.App, project *config.Proj
 	step.Tests.ResultsDir = "" // a replay changes nothing of the project
 	claim := recorded.Entry.Cleanroom
 	step.Tests.Files = claim.Selected
+	if text, ok := recorded.Run().Facts[stepcleanroom.FactRetries]; ok {
+		if step.Tests.Retries, err = strconv.Atoi(text); err != nil {
+			return nil, fault.Wrap(err, fault.Finding, "restore the store", "read "+stepcleanroom.FactRetries+" in the evidence of the entry")
+		}
+	}
 	if claim.Shard != nil {
 		step.Shard = &state.Shard{Index: claim.Shard.Index, Count: claim.Shard.Count}
 	}
@@ -248,7 +254,7 @@ func (r *Replay) plan(ctx context.Context, a *app.App, before state.State, recor
 	link.Entry.Deploy = &state.Deploy{
 		Environment: preview.Plan.Environment, Strategy: preview.Plan.Strategy, Image: preview.Plan.Image, Plan: artifact.Digest,
 	}
-	ev := *run(recorded)
+	ev := *recorded.Run()
 	ev.Duration = a.Now().Sub(start)
 	link.Evidence = []state.Evidence{ev}
 	link.Digest, err = link.Entry.Digest()

@@ -118,7 +118,11 @@ func (i *Images) Resolve(ctx context.Context, text string) (sandbox.Reference, e
 	defer cancel()
 	digest, err := i.ask(asking, ref)
 	if err != nil {
-		return sandbox.Reference{}, doing(ctx, err, "find image "+ref.String())
+		err = doing(ctx, err, "find image "+ref.String())
+		if ref.Transport == sandbox.FromRegistry && fault.KindOf(err) == fault.Unavailable {
+			err = fault.Also(err, "without one, name an image that is on this machine: layout:DIR#NAME:TAG or tarball:FILE")
+		}
+		return sandbox.Reference{}, err
 	}
 	if locked != "" && locked != digest {
 		i.o.Log.WarnContext(ctx, "an image has changed", "image", ref.String(), "from", locked, "to", digest)
