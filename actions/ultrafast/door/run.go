@@ -54,7 +54,11 @@ func (r *Run) Run(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	steps, err := r.steps(ctx, a, project, r.phases(a, project, from, until))
+	phases, err := r.phases(a, project, from, until)
+	if err != nil {
+		return err
+	}
+	steps, err := r.steps(ctx, a, project, phases)
 	if err != nil {
 		return err
 	}
@@ -119,17 +123,20 @@ func parsePhase(flag, name string) (phase.Name, error) {
 
 // phases returns what runs. A state that is given has what is before --from, and a
 // project that names no package has nothing for market to install.
-func (r *Run) phases(a *app.App, project *config.Project, from, until phase.Name) []phase.Name {
+func (r *Run) phases(a *app.App, project *config.Project, from, until phase.Name) ([]phase.Name, error) {
 	all := phase.All()
 	all = all[:slices.Index(all, until)+1]
-	if from != "" && a.State != "" {
-		return all[slices.Index(all, from):]
+	switch {
+	case from != "" && a.State != "":
+		return all[slices.Index(all, from):], nil
+	case len(project.Packages) > 0 || until == phase.Market:
+		return all, nil
+	case len(project.Generate) == 0:
+		return nil, fault.New(fault.Usage, "write one of them into "+config.FileName+", or begin with code: `ultrafast cleanroom-test run --source .`, then `ultrafast run --from validate` with its --state",
+			"the project has no [packages] and no [[generate]]: there is nothing to begin with")
 	}
-	if len(project.Packages) == 0 && until != phase.Market {
-		a.ProgressOf(phase.Market)("skipped: the project names no [packages]")
-		return all[1:]
-	}
-	return all
+	a.ProgressOf(phase.Market)("skipped: the project names no [packages]")
+	return all[1:], nil
 }
 
 // steps builds every phase before the first of them runs, so that a mistake in the
