@@ -191,8 +191,9 @@ const lastGrace = 2 * time.Second
 const sameSignal = 300 * time.Millisecond
 
 // interruptible returns a context that SIGINT, SIGTERM or the end of the terminal
-// cancels, unless nohup(1) keeps the last away. A second signal ends the process at once, but for the SIGTERM that CI systems send seconds after
-// SIGINT: what is being cleaned up then has a moment more.
+// cancels, unless nohup(1) keeps the last away. A second signal ends the process at
+// once, but for the SIGTERM that CI systems send seconds after SIGINT: what is being
+// cleaned up then has a moment more.
 func interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)

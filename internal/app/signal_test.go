@@ -56,6 +56,7 @@ func TestObey(t *testing.T) {
 					t.Errorf("the cause is %v", context.Cause(ctx))
 				}
 				time.Sleep(time.Hour)
+				synctest.Wait()
 				if close(done); exited != c.exits {
 					t.Errorf("exits after %s, not %s", exited, c.exits)
 				}

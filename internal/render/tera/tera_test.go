@@ -378,7 +378,7 @@ func TestErrorsShowThePlace(t *testing.T) {
 		}
 	}
 	for src, want := range map[string]string{
-		"{{ nmae }}": `did you mean "name"?`, "{{ map.a.d }}": `did you mean "c"?`, "{{ name | uper }}": `did you mean "upper"?`,
+		"{{ nmae }}": `did you mean "name"?`, "{{ map.a.d }}": "the map has c", "{{ name | uper }}": `did you mean "upper"?`,
 		"{{ rnage(end=1) }}": `did you mean "range"?`, "{% if n is od %}{% endif %}": `did you mean "odd"?`, "{% fro x in y %}": `did you mean "for"?`,
 		`{{ name | default("x") }}`: `arguments have names, as in default(value="x")`,
 	} {
