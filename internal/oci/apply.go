@@ -2,6 +2,7 @@ package oci
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,16 +35,9 @@ const (
 )
 
 func (l Limits) orDefault() Limits {
-	if l.Entries == 0 {
-		l.Entries = defaultEntries
+	return Limits{
+		Entries: cmp.Or(l.Entries, defaultEntries), Bytes: cmp.Or(l.Bytes, defaultBytes), Ratio: cmp.Or(l.Ratio, defaultRatio),
 	}
-	if l.Bytes == 0 {
-		l.Bytes = defaultBytes
-	}
-	if l.Ratio == 0 {
-		l.Ratio = defaultRatio
-	}
-	return l
 }
 
 // Applier puts layers on a tree, one after the other.

@@ -42,24 +42,23 @@ func (p process) killTree(ctx context.Context) error {
 		return nil
 	}
 	_ = unix.Kill(p.PID, unix.SIGSTOP)
-	stopped := map[int]bool{}
+	// By number and start: once they are killed, a number may be another's.
+	stopped := map[process]bool{}
 	for found := true; found; {
 		found = false
 		for _, pid := range descendants(p.PID) {
-			if !stopped[pid] {
+			if q, err := processOf(pid); err == nil && !stopped[q] {
 				_ = unix.Kill(pid, unix.SIGSTOP)
-				stopped[pid], found = true, true
+				stopped[q], found = true, true
 			}
 		}
 	}
-	for pid := range stopped {
-		_ = unix.Kill(pid, unix.SIGKILL)
+	for q := range stopped {
+		_ = unix.Kill(q.PID, unix.SIGKILL)
 	}
 	err := p.kill(ctx, 0)
-	for pid := range stopped {
-		if q, gone := processOf(pid); gone == nil {
-			err = errors.Join(err, q.kill(ctx, 0)) // which waits
-		}
+	for q := range stopped {
+		err = errors.Join(err, q.kill(ctx, 0)) // which waits
 	}
 	return err
 }
